@@ -1,0 +1,23 @@
+"""The one evaluator: evaluation mode, no gradient, and whatever mode the network was in is put back."""
+
+import torch
+from torch import Tensor, nn
+
+from stages.core.training import batches
+from stages.core.training.batches import Pictures
+
+
+def logits(network: nn.Module, pictures: Pictures) -> Tensor:
+    """In float32 whatever training used, so that two evaluations of one network agree to the bit."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            return torch.cat([network(images).float() for images, _ in batches.in_order(pictures)])
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def accuracy(answers: Tensor, labels: Tensor) -> float:
+    return (answers.argmax(dim=1) == labels).double().mean().item()

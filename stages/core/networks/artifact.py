@@ -1,0 +1,114 @@
+"""A model is data: a folder with model.json (what it is) and weights.safetensors (what it learnt). Never a pickle."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stages.core import params
+from stages.core.datasets.storage import Facts
+from stages.core.networks import families, widths
+from stages.core.networks.widths import Widths
+from stages.core.running import files
+from stages.core.running.errors import Refusal
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that is needed to build the module and to feed it; `parents` are digests of the models it came from."""
+
+    architecture: params.Network
+    facts: Facts
+    widths: Widths = field(default_factory=dict)
+    quantization: params.StaticInt8 | None = None
+    parents: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    network: nn.Module
+    card: Card
+
+
+def save(folder: Path, network: nn.Module, card: Card) -> None:
+    folder.mkdir(parents=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+    content = dataclasses.asdict(card) | {
+        "architecture": card.architecture.model_dump(mode="json"),
+        "quantization": card.quantization.model_dump(mode="json") if card.quantization else None,
+        "schema": SCHEMA,
+        "weights_sha256": files.digest(folder / "weights.safetensors"),
+    }
+    files.write_json(folder / "model.json", content)
+
+
+def save_float(folder: Path, network: nn.Module, settings: params.Network, facts: Facts, **parents: Path) -> None:
+    """A network in floating point; if it was pruned, the widths tell it."""
+    changed = widths.difference(network, families.build(settings, len(facts.classes)))
+    digests = {name: files.digest(path) for name, path in parents.items()}
+    save(folder, network, Card(settings, facts, changed, parents=digests))
+
+
+def load(folder: Path) -> Model:
+    card = read_card(folder)
+    if card.quantization:
+        raise Refusal(f"{folder} is quantized; a network in floating point is needed here")
+    network = build(card)
+    fill(network, folder)
+    return Model(network, card)
+
+
+def build(card: Card) -> nn.Module:
+    """The module the card describes, in floating point, not yet filled."""
+    network = families.build(card.architecture, len(card.facts.classes))
+    widths.apply(network, card.widths)
+    return network
+
+
+def fill(network: nn.Module, folder: Path) -> None:
+    """Strictly: a missing, surplus or misshapen weight is an error."""
+    try:
+        network.load_state_dict(_weights(folder), strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Refusal(f"{folder}: the weights are of another architecture than model.json says: {reason}") from error
+
+
+def read_card(folder: Path) -> Card:
+    path = folder / "model.json"
+    if not path.is_file():
+        raise Refusal(f"{folder} is not a model: it has no model.json")
+    try:
+        content: dict[str, Any] = files.read_json(path)
+        if content["schema"] != SCHEMA:
+            raise Refusal(f"{path} has schema {content['schema']}, this version reads {SCHEMA}")
+        facts = content["facts"]
+        return Card(
+            architecture=TypeAdapter(params.Network).validate_python(content["architecture"]),
+            facts=Facts(tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
+            widths={name: tuple(width) for name, width in content["widths"].items()},
+            quantization=content["quantization"] and params.StaticInt8.model_validate(content["quantization"]),
+            parents=content["parents"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise Refusal(f"{path} cannot be read as a model's card: {error}") from error
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise Refusal(f"{folder} is not a model: it has no weights.safetensors")
+    if files.digest(path) != files.read_json(folder / "model.json")["weights_sha256"]:
+        raise Refusal(f"{path} is not the file that model.json was written with")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise Refusal(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,137 @@
+"""A stage's `main` is its contract; this turns it into a command.
+
+    def main(run: Run, prune: params.Prune, seed: int, student: Input, train: Input, pruned: Output) -> None
+
+An `Input` or `Output` is a path of dvc.yaml's `cmd` (--student models/student), `run` is the journal, and every other
+argument is the entry of params.yaml that bears its name. Outputs are handed to `main` under temporary names and put in
+place together after it has returned: a stage that fails leaves nothing behind.
+"""
+
+import argparse
+import inspect
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, get_origin
+
+from stages.core import params
+from stages.core.running import files, forwarding, identity, pipeline
+from stages.core.running.errors import Refusal
+from stages.core.running.journal import Run
+
+Input = Annotated[Path, "input"]
+Output = Annotated[Path, "output"]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a stage reads and writes, as its signature says."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, main: Callable[..., None]) -> "Contract":
+        named = inspect.signature(main, eval_str=True).parameters
+        roles = {name: _role(parameter.annotation) for name, parameter in named.items()}
+        return cls(*(tuple(name for name in roles if roles[name] == role) for role in ("input", "output", "settings")))
+
+
+def _role(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return annotation.__metadata__[0]
+    return "run" if annotation is Run else "settings"
+
+
+def run(main: Callable[..., None]) -> NoReturn:
+    """Run a stage from the command line and exit as a shell expects."""
+    stage = Path(inspect.getfile(main)).stem
+    try:
+        _execute(stage, main)
+    except Refusal as refusal:
+        sys.exit(_one_line(stage, str(refusal)))
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        sys.exit(_one_line(stage, f"{error.strerror or error}{where}"))
+    sys.exit(0)
+
+
+def _execute(stage: str, main: Callable[..., None]) -> None:
+    contract = Contract.of(main)
+    paths = _parse(stage, contract)
+    parameters = params.load(Path("params.yaml"))
+    settings = parameters.pick(contract.settings)
+    inputs = {name: paths[name] for name in contract.inputs}
+    for name, path in inputs.items():
+        if not path.exists():
+            raise Refusal(f"--{name.replace('_', '-')} {path} is not there: `dvc repro {stage}` makes or fetches it first")
+    key = identity.key(stage, inputs, settings)
+    journal = Run.open(stage, key)
+    journal.start(_facts(stage, key, inputs, settings, parameters))
+    forwarding.ensure()
+    partials = {name: paths[name].with_name(paths[name].name + ".partial") for name in contract.outputs}
+    for path in partials.values():
+        files.remove(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, _stop)
+    status, reason, began = "killed", "", time.monotonic()
+    try:
+        main(run=journal, **settings, **inputs, **partials)
+        for name in contract.outputs:
+            files.publish(partials[name], paths[name])
+            journal.keep(name, paths[name])
+        status = "finished"
+    except Exception as error:
+        status, reason = "failed", str(error)
+        raise
+    finally:
+        for path in partials.values():
+            files.remove(path)
+        journal.tell(**_effort(began))
+        journal.end(status, reason)
+
+
+def _facts(
+    stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[str, Any], parameters: params.Params
+) -> dict[str, Any]:
+    """What anybody needs to understand, find and repeat this execution."""
+    stages = pipeline.read()
+    return {
+        "stage": stage,
+        "key": key,
+        "pid": os.getpid(),
+        "commit": identity.commit(),
+        "pipeline": pipeline.state(stages),
+        "experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "settings": identity.plain(settings),
+        "inputs": {name: {"path": path.as_posix(), "digest": files.digest(path)} for name, path in inputs.items()},
+        "upstream": pipeline.keys(pipeline.upstream(stage, stages), parameters),
+        "order": list(stages),
+    }
+
+
+def _parse(stage: str, contract: Contract) -> dict[str, Path]:
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", allow_abbrev=False)
+    for name in (*contract.inputs, *contract.outputs):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    return vars(parser.parse_args())
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _one_line(stage: str, message: str) -> str:
+    return f"{stage}: " + " ".join(message.split())
+
+
+def _effort(began: float) -> dict[str, str | float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": round(peak, 1), "host": platform.node()}

@@ -1,0 +1,5 @@
+"""What a person can put right is said in one line; everything else is a bug and keeps its traceback."""
+
+
+class Refusal(Exception):
+    """A stage stops because of its input, and the message says what to do about it."""

@@ -1,0 +1,221 @@
+"""Journals on their way to MLflow: `python -m stages.core.running.forwarding`, a process of its own.
+
+A stage starts it and forgets it. Whatever MLflow does then, absent, broken, slow or out of reach, happens here, and the
+journals wait for the next attempt.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from stages.core.running import files, journal, sources
+from stages.core.running.outbox import Journal, Sent
+
+if TYPE_CHECKING:
+    from stages.core.running.mlflow_store import Store
+
+COMMAND = "python -m stages.core.running.forwarding"
+POLL = 0.5  # seconds
+LINGER = 6.0  # the next stage of a pipeline is there before this, and finds MLflow already imported
+ATTEMPTS = 3
+BACK_OFF = 30.0  # seconds at most between attempts while a stage is at work
+QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+def ensure() -> None:
+    """See to it that somebody forwards journals; it costs milliseconds and never fails."""
+    if os.environ.get("LIGHTVISION_TRACKING") == "off":
+        return
+    home = journal.home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        _start(home)
+        unsent = home / "unsent.txt"
+        if unsent.exists():
+            _note(unsent.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        _note(f"MLflow is not told of this: {error}")
+
+
+def _start(home: Path) -> None:
+    """Through a shell that ends at once: the forwarder is nobody's child, and holds none of the stage's pipes."""
+    log = home / "forwarding.log"
+    mode = "ab" if log.exists() and log.stat().st_size < 1_000_000 else "wb"
+    command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, *COMMAND.split()[1:], "--linger"]
+    path = os.pathsep.join(filter(None, (str(sources.ROOT), os.environ.get("PYTHONPATH"))))
+    with log.open(mode) as stream:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            cwd=home.parent,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
+            check=False,
+        )
+
+
+def _note(text: str) -> None:
+    from stages.core.running import progress  # rich takes 0.1 s, and most stages have nothing to be told
+
+    progress.note(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Send what waits to MLflow, and follow what runs.")
+    parser.add_argument("--linger", action="store_true", help="stay some seconds for the next stage")
+    arguments = parser.parse_args()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    home = journal.home()
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home.parent)  # MLflow resolves mlflow.db and mlruns against the current folder
+    try:
+        with FileLock(home / "forwarding.lock", timeout=3):
+            os.nice(5)
+            print(Forwarder(home).follow(LINGER if arguments.linger else 0), flush=True)
+    except Timeout:
+        print("MLflow: another forwarder is at work")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a journal could not be sent, how often, and when to try again."""
+
+    reason: str
+    attempts: int
+    again: float
+
+
+class Forwarder:
+    """Sends what waits, as it comes, until nothing comes any more."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._store: Store | None = None
+        self._troubles: dict[str, Trouble] = {}
+        self._sent: set[str] = set()
+
+    def follow(self, linger: float) -> str:
+        """Returns what to tell a person."""
+        last = time.monotonic()
+        while True:
+            journals = self._journals()
+            live = any(entry.live for entry in journals)
+            waiting = [entry for entry in journals if entry.waits and (live or self._has_hope(entry))]
+            due = [entry for entry in waiting if self._is_due(entry)]
+            if due:
+                self._send_all(due)
+                last = time.monotonic()
+            elif not live and not waiting and time.monotonic() - last >= linger:
+                return self._report()
+            time.sleep(POLL)
+
+    def _journals(self) -> list[Journal]:
+        """In the order of their beginning, since a stage looks for those before it; done ones are cleared away."""
+        folders = sorted((self._home / "runs").glob("*-*"), key=lambda folder: folder.name.rpartition("-")[2])
+        found = []
+        for folder in folders:
+            try:
+                entry = Journal(folder)
+                if entry.done and not entry.waits and not entry.live:
+                    entry.clear()
+                else:
+                    found.append(entry)
+            except OSError as error:
+                print(f"{folder.name}: {error}", flush=True)
+        return found
+
+    def _has_hope(self, entry: Journal) -> bool:
+        trouble = self._troubles.get(entry.folder.name)
+        return trouble is None or trouble.attempts < ATTEMPTS
+
+    def _is_due(self, entry: Journal) -> bool:
+        trouble = self._troubles.get(entry.folder.name)
+        return trouble is None or time.monotonic() >= trouble.again
+
+    def _send_all(self, due: Sequence[Journal]) -> None:
+        """A journal that MLflow does not take must not hold up the others; no MLflow holds up all."""
+        for index, entry in enumerate(due):
+            reason = _attempt(self._connect)
+            if reason:
+                for late in due[index:]:
+                    self._defer(late, reason)
+                break
+            reason = _attempt(partial(self._send, entry))
+            if reason:
+                self._store = None
+                self._defer(entry, reason)
+            else:
+                self._troubles.pop(entry.folder.name, None)
+                self._sent.add(entry.folder.name)
+        self._report()
+
+    def _connect(self) -> "Store":
+        from stages.core.running.mlflow_store import Store
+
+        self._store = self._store or Store()
+        return self._store
+
+    def _send(self, entry: Journal) -> None:
+        store = self._connect()
+        child = store.child(entry.folder.name)
+        sent = entry.sent if child and child.run_id == entry.sent.run_id else Sent()  # else a new store: all again
+        for events, offset in entry.events(sent.offset):
+            child = store.send(entry.folder, child, events)
+            sent = Sent(child.run_id if child else "", offset)
+            sent.save(entry.folder)
+        if entry.vanished:
+            if child:
+                store.end(child, "killed", "its process is gone", int(entry.path.stat().st_mtime * 1000))
+            replace(sent, vanished=True).save(entry.folder)
+
+    def _defer(self, entry: Journal, reason: str) -> None:
+        known = self._troubles.get(entry.folder.name)
+        attempts = known.attempts + 1 if known else 1
+        again = time.monotonic() + min(BACK_OFF, 2.0 ** (attempts - 1))
+        self._troubles[entry.folder.name] = Trouble(reason, attempts, again)
+
+    def _report(self) -> str:
+        """For whoever looks next: the person at this command, or the next stage, through a file."""
+        unsent = self._home / "unsent.txt"
+        if self._troubles:
+            reason = next(reversed(self._troubles.values())).reason
+            count = "1 run waits" if len(self._troubles) == 1 else f"{len(self._troubles)} runs wait"
+            text = f"MLflow: {count} to be sent ({reason}); with the next stage, or now with `{COMMAND}`"
+            files.write_text(unsent, text + "\n")
+            return text
+        unsent.unlink(missing_ok=True)
+        if not self._sent:
+            return "MLflow: nothing to send"
+        return "MLflow: 1 run sent" if len(self._sent) == 1 else f"MLflow: {len(self._sent)} runs sent"
+
+
+def _attempt(act: Callable[[], object]) -> str:
+    """Why it failed, or nothing."""
+    try:
+        act()
+    except Exception as error:  # whatever MLflow, its database or its server raise: a stage must not come to know it
+        traceback.print_exc()
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+    return ""
+
+
+if __name__ == "__main__":
+    main()

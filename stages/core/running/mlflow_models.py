@@ -1,0 +1,62 @@
+"""The registry of models that may be shipped: every version says where it comes from, the best is `champion`."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.core.running.events import Register
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def register(client: "MlflowClient", run_id: str, path: Path, event: Register) -> None:
+    """One version for one piece of work; it is `champion` if no registered model is better, else `challenger`."""
+    tags = client.get_run(run_id).data.tags
+    origin = {name: tags[name] for name in ("stage_key", "commit", "pipeline")}
+    number = _registered(client, event.model, origin["stage_key"])
+    if not number:
+        number = _add(run_id, path, event, origin)
+    champion = client.get_registered_model(event.model).aliases.get("champion")
+    passed = all(gate is not False for gate in event.gates.values())
+    best = client.get_model_version(event.model, champion).tags if champion and champion != number else {}
+    alias = "champion" if passed and _beats(event, best) else "challenger"
+    client.set_registered_model_alias(event.model, alias, number)
+
+
+def _beats(event: Register, best: Mapping[str, str]) -> bool:
+    """A champion that a person put there without numbers stays; a smaller file decides between equals."""
+    if not best:
+        return True
+    accuracy, size = float(best.get("accuracy", "inf")), int(best.get("bytes", "0"))
+    return event.accuracy > accuracy or (event.accuracy == accuracy and event.bytes <= size)
+
+
+def _registered(client: "MlflowClient", model: str, key: str) -> str:
+    """Asked before a model is written, since a journal may be sent twice and a stage run twice with equal result."""
+    for found in client.search_model_versions(f"name = '{model}'"):
+        if found.tags.get("stage_key") == key:
+            return str(found.version)
+    return ""
+
+
+def _add(run_id: str, path: Path, event: Register, origin: Mapping[str, str]) -> str:
+    import mlflow.onnx as flavor
+    import onnx
+    from mlflow import register_model
+    from mlflow.models import Model
+
+    requirements = [f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")]
+    logged = Model.log(  # not mlflow.onnx.log_model, which would end the run that it writes to
+        artifact_path=None,
+        name=event.artifact,
+        flavor=flavor,
+        run_id=run_id,
+        onnx_model=onnx.load(path),
+        save_as_external_data=False,
+        pip_requirements=requirements,  # stated, because MLflow would start the model to find them out
+    )
+    facts = {"accuracy": str(event.accuracy), "bytes": str(event.bytes), "gates": json.dumps(event.gates)}
+    return str(register_model(logged.model_uri, event.model, tags={**facts, **origin}).version)

@@ -1,0 +1,39 @@
+"""Bars with an ETA on a terminal; plain lines, one a step at most, everywhere else."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def note(text: str) -> None:
+    """One line for a person; it does not disturb a bar."""
+    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield progress
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    with bars() as progress:
+        task: TaskID = progress.add_task(description, total=total, facts="")
+        for item in items:
+            yield item
+            progress.advance(task)

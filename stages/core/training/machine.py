@@ -1,0 +1,43 @@
+"""Where the arithmetic happens, decided once for a stage."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stages.core import params
+from stages.core.running.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: torch.device
+    precision: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        return network.to(self.device, memory_format=torch.channels_last)
+
+
+def choose(compute: params.Compute, seed: int) -> Machine:
+    """Also seeds every generator, and asks for kernels that give the same sums twice."""
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[compute.precision]
+    return Machine(torch.device(_device(compute.device)), precision)
+
+
+def _device(wanted: str) -> str:
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present[wanted]:
+        usable = ", ".join(name for name, here in present.items() if here)
+        raise Refusal(f"compute.device: no {wanted} on this machine; here: auto, {usable}")
+    return wanted

@@ -1,0 +1,22 @@
+"""BatchNorm statistics, estimated anew after the weights before them have changed."""
+
+import torch
+from torch import nn
+
+from stages.core.training import batches
+from stages.core.training.batches import Pictures
+
+
+def batch_norm(network: nn.Module, pictures: Pictures) -> None:
+    """A plain average over the pictures as they are; the weights stay."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    with torch.no_grad():
+        for images, _ in batches.in_order(pictures):
+            network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

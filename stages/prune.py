@@ -1,0 +1,54 @@
+"""The student loses channels, physically, and recovers what it can by learning on."""
+
+from stages.core import evaluation, params, pruning
+from stages.core.datasets import storage
+from stages.core.networks import artifact, counting, widths
+from stages.core.running import command
+from stages.core.running.command import Input, Output
+from stages.core.running.journal import Run
+from stages.core.training import batches, curves, loop, machine, objectives, recalibrate
+
+
+def main(
+    run: Run,
+    prune: params.Prune,
+    compute: params.Compute,
+    seed: int,
+    train: Input,
+    val: Input,
+    teacher: Input,
+    student: Input,
+    pruned: Output,
+    metrics: Output,
+    history: Output,
+) -> None:
+    here = machine.choose(compute, seed)
+    dense, guide = artifact.load(student), artifact.load(teacher)
+    size = dense.card.facts.image_size
+    learning, choosing = (batches.on_device(storage.load(split), here.device) for split in (train, val))
+    before = widths.read(dense.network)
+    network = here.place(pruning.shrink(dense.network, prune, size, seed))
+    recalibrate.batch_norm(network, learning)
+    unrecovered = evaluation.accuracy(evaluation.logits(network, choosing), choosing.labels)
+    objective = objectives.build(prune.recovery, here.place(guide.network))
+    record = loop.fit(network, loop.Lesson(learning, choosing, objective, prune.training, here, seed), run, "pruned")
+    artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
+    curves.write(history, {"pruned": record})
+    kept = counting.parameters(network), counting.multiply_accumulates(network, size)
+    had = counting.parameters(dense.network), counting.multiply_accumulates(dense.network, size)
+    run.metrics(
+        metrics,
+        loop.summary(record, prune.training.epochs)
+        | {
+            "val_accuracy_before_recovery": unrecovered,
+            "parameters": kept[0],
+            "macs": kept[1],
+            "parameters_removed": 1 - kept[0] / had[0],
+            "macs_removed": 1 - kept[1] / had[1],
+            "channels": pruning.kept_channels(before, widths.read(network)),
+        },
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
