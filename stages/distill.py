@@ -33,7 +33,7 @@ def main(
     if guide.card.facts.classes != learning.facts.classes:
         raise Refusal(f"{teacher} knows other classes than {train}: `dvc repro train_teacher` trains it on these")
     lessons = {"student": (student, distill.method), "control": (control, LABELS_ALONE)}
-    pictures = batches.on_device(learning, here.device), batches.on_device(choosing, here.device)
+    pictures = batches.on_device(learning, here), batches.on_device(choosing, here)
     records: dict[str, loop.History] = {}
     summaries: dict[str, dict[str, float | int | bool]] = {}
     for name, (folder, method) in lessons.items():

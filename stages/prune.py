@@ -25,7 +25,7 @@ def main(
     here = machine.choose(compute, seed)
     dense, guide = artifact.load(student), artifact.load(teacher)
     size = dense.card.facts.image_size
-    learning, choosing = (batches.on_device(storage.load(split), here.device) for split in (train, val))
+    learning, choosing = (batches.on_device(storage.load(split), here) for split in (train, val))
     before = widths.read(dense.network)
     network = here.place(pruning.shrink(dense.network, prune, size, seed))
     recalibrate.batch_norm(network, learning)

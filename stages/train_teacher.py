@@ -24,8 +24,8 @@ def main(
     learning, choosing = storage.load(train), storage.load(val)
     network = families.build(train_teacher.network, len(learning.facts.classes))
     lesson = loop.Lesson(
-        train=batches.on_device(learning, here.device),
-        val=batches.on_device(choosing, here.device),
+        train=batches.on_device(learning, here),
+        val=batches.on_device(choosing, here),
         objective=objectives.build(train_teacher.objective, guide=None),
         settings=train_teacher.training,
         machine=here,

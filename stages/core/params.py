@@ -186,6 +186,7 @@ class Quantize(Settings):
 class Evaluate(Settings):
     confidence: ProperFraction
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    examples: NonNegativeInt
 
 
 class Export(Settings):
@@ -205,7 +206,6 @@ class Benchmark(Settings):
 
 class Report(Settings):
     title: Annotated[str, Field(min_length=1)]
-    examples: NonNegativeInt
 
 
 class Params(Settings):

@@ -1,6 +1,7 @@
 """A model is data: a folder with model.json (what it is) and weights.safetensors (what it learnt). Never a pickle."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,10 @@ class Model:
     card: Card
 
 
-def save(folder: Path, network: nn.Module, card: Card) -> None:
+def save(folder: Path, state: Mapping[str, Tensor], card: Card) -> None:
     folder.mkdir(parents=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    save_file(tensors, folder / "weights.safetensors")
     content = dataclasses.asdict(card) | {
         "architecture": card.architecture.model_dump(mode="json"),
         "quantization": card.quantization.model_dump(mode="json") if card.quantization else None,
@@ -54,7 +55,7 @@ def save_float(folder: Path, network: nn.Module, settings: params.Network, facts
     """A network in floating point; if it was pruned, the widths tell it."""
     changed = widths.difference(network, families.build(settings, len(facts.classes)))
     digests = {name: files.digest(path) for name, path in parents.items()}
-    save(folder, network, Card(settings, facts, changed, parents=digests))
+    save(folder, network.state_dict(), Card(settings, facts, changed, parents=digests))
 
 
 def load(folder: Path) -> Model:
@@ -62,8 +63,8 @@ def load(folder: Path) -> Model:
     if card.quantization:
         raise Refusal(f"{folder} is quantized; a network in floating point is needed here")
     network = build(card)
-    fill(network, folder)
-    return Model(network, card)
+    fill(network, read_weights(folder), folder)
+    return Model(network.eval(), card)
 
 
 def build(card: Card) -> nn.Module:
@@ -73,10 +74,10 @@ def build(card: Card) -> nn.Module:
     return network
 
 
-def fill(network: nn.Module, folder: Path) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
     """Strictly: a missing, surplus or misshapen weight is an error."""
     try:
-        network.load_state_dict(_weights(folder), strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise Refusal(f"{folder}: the weights are of another architecture than model.json says: {reason}") from error
@@ -102,7 +103,7 @@ def read_card(folder: Path) -> Card:
         raise Refusal(f"{path} cannot be read as a model's card: {error}") from error
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise Refusal(f"{folder} is not a model: it has no weights.safetensors")

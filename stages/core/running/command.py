@@ -9,12 +9,14 @@ place together after it has returned: a stage that fails leaves nothing behind.
 
 import argparse
 import inspect
+import logging
 import os
 import platform
 import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,7 @@ def run(main: Callable[..., None]) -> NoReturn:
 
 
 def _execute(stage: str, main: Callable[..., None]) -> None:
+    _hush_libraries()
     contract = Contract.of(main)
     paths = _parse(stage, contract)
     parameters = params.load(Path("params.yaml"))
@@ -122,6 +125,12 @@ def _parse(stage: str, contract: Contract) -> dict[str, Path]:
     for name in (*contract.inputs, *contract.outputs):
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     return vars(parser.parse_args())
+
+
+def _hush_libraries() -> None:
+    """What libraries tell their own developers is nothing that a person who runs a stage could act on."""
+    warnings.filterwarnings("ignore", module=r"(brevitas|torch|torch_pruning|onnxscript)\b")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

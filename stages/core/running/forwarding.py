@@ -55,10 +55,11 @@ def ensure() -> None:
 def _start(home: Path) -> None:
     """Through a shell that ends at once: the forwarder is nobody's child, and holds none of the stage's pipes."""
     log = home / "forwarding.log"
-    mode = "ab" if log.exists() and log.stat().st_size < 1_000_000 else "wb"
+    if log.exists() and log.stat().st_size > 1_000_000:
+        log.unlink()
     command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, *COMMAND.split()[1:], "--linger"]
     path = os.pathsep.join(filter(None, (str(sources.ROOT), os.environ.get("PYTHONPATH"))))
-    with log.open(mode) as stream:
+    with log.open("ab") as stream:
         subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -183,7 +184,7 @@ class Forwarder:
             sent.save(entry.folder)
         if entry.vanished:
             if child:
-                store.end(child, "killed", "its process is gone", int(entry.path.stat().st_mtime * 1000))
+                store.end(child, "killed", "its process is gone", entry.silent_since)
             replace(sent, vanished=True).save(entry.folder)
 
     def _defer(self, entry: Journal, reason: str) -> None:
@@ -213,8 +214,15 @@ def _attempt(act: Callable[[], object]) -> str:
         act()
     except Exception as error:  # whatever MLflow, its database or its server raise: a stage must not come to know it
         traceback.print_exc()
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+        return _root(error)
     return ""
+
+
+def _root(error: BaseException) -> str:
+    """MLflow wraps what happened in words of its own; a refused connection or a locked database says more."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
 
 
 if __name__ == "__main__":

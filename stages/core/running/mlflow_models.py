@@ -19,7 +19,7 @@ def register(client: "MlflowClient", run_id: str, path: Path, event: Register) -
     number = _registered(client, event.model, origin["stage_key"])
     if not number:
         number = _add(run_id, path, event, origin)
-    champion = client.get_registered_model(event.model).aliases.get("champion")
+    champion = str(client.get_registered_model(event.model).aliases.get("champion", ""))
     passed = all(gate is not False for gate in event.gates.values())
     best = client.get_model_version(event.model, champion).tags if champion and champion != number else {}
     alias = "champion" if passed and _beats(event, best) else "challenger"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it the page shows what chat models need
 DATASET = "split.json"  # a folder with this index is data, which DVC keeps
 
 
@@ -44,7 +45,7 @@ class Store:
         self._client = mlflow.MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lightvision"
         found = self._client.get_experiment_by_name(name)
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name)
+        self._experiment = found.experiment_id if found else self._client.create_experiment(name, tags=KIND)
 
     def child(self, journal: str) -> Child | None:
         """The run that was made for this journal, by this forwarder or by one before it."""
@@ -86,7 +87,7 @@ class Store:
             self._client.set_tag(child.parent_id, "dvc.lock", files.digest(lock))
         stages = self._search({"mlflow.parentRunId": child.parent_id})
         if all(run.info.status != "RUNNING" for run in stages):
-            last = max(stages, key=lambda run: run.info.end_time or 0)
+            last = max(stages, key=lambda run: (run.info.end_time or 0, run.info.run_id == child.run_id))
             self._client.set_terminated(child.parent_id, last.info.status, last.info.end_time)
 
     def _start(self, journal: str, child: Child | None, event: Start) -> Child:
@@ -214,7 +215,8 @@ class _Numbers:
     def add(self, child: Child, event: Step | Metrics | Tags) -> None:
         match event:
             case Step():
-                values = {f"{event.series}.{name}": value for name, value in event.values.items()}
+                # a slash: MLflow shows a series as a section, and a result named alike stays out of the curve
+                values = {f"{proper(event.series)}/{name}": value for name, value in event.values.items()}
                 self._gather(child.run_id, values, event, event.step)
             case Metrics():
                 self._gather(child.run_id, event.values, event, 0)
@@ -243,7 +245,7 @@ class _Numbers:
 
 def proper(name: str) -> str:
     """A name as MLflow allows it."""
-    return re.sub(r"[^\w.: -]", "_", name)[:250]
+    return re.sub(r"[^\w.: /-]", "_", name)[:250]
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

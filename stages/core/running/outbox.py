@@ -64,6 +64,14 @@ class Journal:
         return (self._ended and b'"status": "finished"' in self._last) or time.time() - changed > FORGET
 
     @property
+    def silent_since(self) -> int:
+        """Milliseconds, of the last line's own clock: a file's is coarser, and would put it before earlier stages."""
+        try:
+            return int(json.loads(self._last)["time"] * 1000)
+        except (ValueError, TypeError, KeyError):
+            return int(self.path.stat().st_mtime * 1000)
+
+    @property
     def _ended(self) -> bool:
         return self._last.startswith(b'{"event": "end"')
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stages.core import params
-from stages.core.datasets.storage import Facts, Split
+from stages.core.datasets.storage import Split
+from stages.core.training.machine import Machine
 
 EVALUATION_BATCH = 512
 
@@ -21,31 +22,30 @@ class Pictures:
     labels: Tensor
     mean: Tensor
     std: Tensor
+    layout: torch.memory_format
 
     def __len__(self) -> int:
         return len(self.labels)
 
-
-def on_device(split: Split, device: torch.device) -> Pictures:
-    images = torch.from_numpy(split.images.copy()).permute(0, 3, 1, 2).to(device)
-    mean, std = statistics(split.facts, device)
-    return Pictures(images, torch.from_numpy(split.labels).to(device), mean, std)
+    def normalise(self, images: Tensor) -> Tensor:
+        return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.layout)
 
 
-def statistics(facts: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
-    shape = (1, 3, 1, 1)
-    return torch.tensor(facts.mean, device=device).view(shape), torch.tensor(facts.std, device=device).view(shape)
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+def on_device(split: Split, machine: Machine) -> Pictures:
+    images = torch.from_numpy(split.images.copy()).permute(0, 3, 1, 2).to(machine.device)
+    labels = torch.from_numpy(split.labels).to(machine.device)
+    mean, std = (
+        torch.tensor(numbers, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
+        for numbers in (split.facts.mean, split.facts.std)
+    )
+    return Pictures(images, labels, mean, std, machine.layout)
 
 
 def in_order(pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
     """Every picture once, as it is."""
     for start in range(0, len(pictures), EVALUATION_BATCH):
         chosen = slice(start, start + EVALUATION_BATCH)
-        yield normalise(pictures.images[chosen], pictures.mean, pictures.std), pictures.labels[chosen]
+        yield pictures.normalise(pictures.images[chosen]), pictures.labels[chosen]
 
 
 def shuffled(
@@ -59,7 +59,7 @@ def shuffled(
         if len(chosen) > 1:
             chosen = chosen.to(pictures.images.device)
             images = augmented(pictures.images[chosen], augment, generator)
-            yield normalise(images, pictures.mean, pictures.std), pictures.labels[chosen]
+            yield pictures.normalise(images), pictures.labels[chosen]
 
 
 def batches_per_epoch(count: int, size: int) -> int:

@@ -1,0 +1,46 @@
+"""No file leaves that does not answer as the network it was made from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core import params
+from stages.core.running.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A file beside its network, on the same pictures."""
+
+    agreement: float
+    accuracy: float
+    accuracy_drop: float
+    largest_difference: float
+
+
+def compare(network: np.ndarray, file: np.ndarray, labels: np.ndarray) -> Parity:
+    choices = network.argmax(axis=1), file.argmax(axis=1)
+    before, after = (float((choice == labels).mean()) for choice in choices)
+    return Parity(float((choices[0] == choices[1]).mean()), after, before - after, float(np.abs(network - file).max()))
+
+
+def parity(name: str, found: Parity, limits: params.Export) -> None:
+    if not np.isfinite(found.largest_difference):
+        raise Refusal(f"{name}.onnx gives answers that are not finite: it is not exported")
+    if found.agreement < limits.min_agreement or found.accuracy_drop > limits.max_accuracy_drop:
+        raise Refusal(
+            f"{name}.onnx is not the network it was made from: it agrees on {found.agreement:.2%} of val (the gate: "
+            f"{limits.min_agreement:.2%}) and loses {found.accuracy_drop:.2%} accuracy (the gate: "
+            f"{limits.max_accuracy_drop:.2%}); nothing is exported. Look at calibration, or loosen export.min_agreement"
+        )
+
+
+def integer(name: str, kernels: dict[str, int], size: int, float_size: int, limits: params.Export) -> None:
+    """INT8 means integer kernels and a file of integers."""
+    if kernels["integer_kernels"] == 0:
+        raise Refusal(f"{name}.onnx runs no integer kernel: it may not be called INT8; nothing is exported")
+    if size > limits.max_int8_size * float_size:
+        raise Refusal(
+            f"{name}.onnx has {size} bytes, {size / float_size:.0%} of the float file's {float_size} (the gate: "
+            f"{limits.max_int8_size:.0%}): too big for an INT8 file; a larger network, or a larger export.max_int8_size"
+        )

@@ -1,0 +1,92 @@
+"""A network becomes one ONNX file that needs nothing beside it.
+
+The file takes pictures as they come, uint8 RGB [batch, height, width, 3]; normalisation is inside, and its metadata
+holds the class names and how to make a picture fit.
+"""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from stages.core.datasets.storage import Facts
+from stages.core.networks.artifact import Model
+
+PRODUCER = "LightVision"
+CORE_INPUT, INPUT, OUTPUT = "normalised", "images", "logits"
+Exporter = Callable[[nn.Module, torch.Tensor, Path, int], None]
+
+
+def write(model: Model, path: Path, opset: int, facts: dict[str, str]) -> None:
+    """`facts` go into the metadata beside what the card tells."""
+    exporter = _export_float if model.card.quantization is None else _export_integer
+    size = model.card.facts.image_size
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes to its own developers
+        core = Path(folder) / "core.onnx"
+        exporter(model.network.cpu().eval(), torch.zeros(2, 3, size, size), core, opset)
+        graph = onnx.load(core)
+    _put_normalisation_inside(graph, model.card.facts)
+    _describe(graph, model, facts)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def _export_float(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=False, **_NAMES)
+
+
+def _export_integer(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    from brevitas.export import export_onnx_qcdq
+
+    export_onnx_qcdq(network, args=example, export_path=str(path), opset_version=opset, dynamo=False, **_NAMES)
+
+
+_NAMES = {
+    "input_names": [CORE_INPUT],
+    "output_names": [OUTPUT],
+    "dynamic_axes": {CORE_INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+}
+
+
+def _put_normalisation_inside(model: onnx.ModelProto, facts: Facts) -> None:
+    """images -> float -> channels first -> (x / 255 - mean) / std, as one multiplication and one addition."""
+    mean, std = np.array(facts.mean), np.array(facts.std)
+    constants = {"pixel_scale": 1 / (255 * std), "pixel_shift": -mean / std}
+    for name, values in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32).reshape(1, 3, 1, 1), name))
+    steps = [
+        helper.make_node("Transpose", [INPUT], ["pixels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["pixels_first"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["pixels", "pixel_scale"], ["pixels_scaled"]),
+        helper.make_node("Add", ["pixels_scaled", "pixel_shift"], [CORE_INPUT]),
+    ]
+    nodes = [*steps, *model.graph.node]
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    shape = ["batch", facts.image_size, facts.image_size, 3]
+    model.graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape))
+
+
+def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> None:
+    card = network.card
+    model.producer_name = PRODUCER
+    model.doc_string = "Pictures as uint8 RGB [batch, height, width, 3] in, one logit for each class out."
+    content = {
+        "classes": json.dumps(list(card.facts.classes), ensure_ascii=False),
+        "image_size": str(card.facts.image_size),
+        "fit": "largest centred square, resized with antialiased bicubic",
+        "mean": json.dumps(list(card.facts.mean)),
+        "std": json.dumps(list(card.facts.std)),
+        "architecture": card.architecture.model_dump_json(),
+        "weights": "int8" if card.quantization else "float32",
+        **facts,
+    }
+    helper.set_model_props(model, content)

@@ -1,0 +1,30 @@
+"""How sure a number is."""
+
+import numpy as np
+from scipy import stats
+
+Interval = tuple[float, float]
+
+
+def wilson(right: int, count: int, confidence: float) -> Interval:
+    """For a share of `count` pictures (Wilson 1927)."""
+    found = stats.binomtest(right, count).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def median_interval(values: np.ndarray, confidence: float) -> Interval:
+    """Bootstrap interval of a median; the resampling is seeded, so that equal values give equal intervals."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.median, confidence_level=confidence, method="percentile", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int) -> float:
+    """Expected gap between confidence and accuracy over equally wide bins (Guo et al. 2017)."""
+    place = np.minimum((confidences * bins).astype(int), bins - 1)
+    gaps = [
+        abs(confidences[place == number].mean() - right[place == number].mean()) * (place == number).mean()
+        for number in np.unique(place)
+    ]
+    return float(sum(gaps))

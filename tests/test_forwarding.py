@@ -1,0 +1,434 @@
+"""Journals reach MLflow whatever happens on the way. MLflow is the real one, on a SQLite file."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+from mlflow.onnx import load_model
+
+from stages.core.running import files, forwarding, sources
+from stages.core.running.journal import Run
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sqlalchemy.exc.SADeprecationWarning",  # in mlflow's store
+    "ignore:.*Any type hint is inferred:UserWarning",  # at the import of mlflow.pyfunc
+)
+
+ORDER = ["prepare", "distill", "prune", "evaluate"]
+STAGE = """
+import os, sys
+from pathlib import Path
+from stages.core.running import forwarding
+from stages.core.running.journal import Run
+run = Run.open("distill", "d" * 64)
+run.start({"stage": "distill", "key": "d" * 64, "pid": os.getpid(), "pipeline": "p" * 64})
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its making takes seconds, so each test gets a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in forwarding.QUIET.items():
+            patch.setenv(name, value)
+        path = tmp_path_factory.mktemp("database") / "mlflow.db"
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+        yield path
+
+
+@pytest.fixture
+def project(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a person who set nothing up but a tracking address, absolute because MLflow remembers it."""
+    shutil.copy(database, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(forwarding, "POLL", 0.02)
+    monkeypatch.setattr(forwarding, "BACK_OFF", 0.02)
+    monkeypatch.setenv("PYTHONPATH", str(sources.ROOT))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for name in ("MLFLOW_EXPERIMENT_NAME", "LIGHTVISION_TRACKING", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def begin(stage: str, key: str = "", **more: Any) -> Run:
+    key = (key or stage).ljust(64, "0")
+    run = Run.open(stage, key)
+    settings = {stage: {"training": {"epochs": 3, "rate": 0.1}, "method": {"name": "l2"}}, "seed": 0}
+    facts = {"stage": stage, "key": key, "pid": os.getpid(), "commit": "c" * 40, "pipeline": "p" * 64}
+    run.start({**facts, "experiment": "", "settings": settings, "inputs": {}, "upstream": {}, "order": ORDER, **more})
+    return run
+
+
+def forward() -> str:
+    return forwarding.Forwarder(Path(".lightvision")).follow(0)
+
+
+def start_forwarder(**environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "stages.core.running.forwarding"]
+    env = {**os.environ, **environment}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def client() -> MlflowClient:
+    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def runs(name: str, **tags: str) -> list[MlflowRun]:
+    experiment = client().get_experiment_by_name("lightvision")
+    if experiment is None:
+        return []
+    found = client().search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    return [run for run in found if tags.items() <= run.data.tags.items()]
+
+
+def curve(run: MlflowRun, name: str) -> list[tuple[int, float]]:
+    points = client().get_metric_history(run.info.run_id, name)
+    return sorted((point.step, point.value) for point in points)
+
+
+def folders() -> list[Path]:
+    return list(Path(".lightvision/runs").iterdir())
+
+
+def wait(condition: Callable[[], Any], every: float = 0.3) -> Any:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(every)
+    raise AssertionError("it did not happen in time")
+
+
+def test_run_says_what_was_done(project: Path) -> None:
+    files.write_json(Path("data/train/split.json"), {})
+    files.write_text(Path("dvc.lock"), "stages: {}\n")
+    inputs = {"train": {"path": "data/train", "digest": "7" * 64}, "teacher": {"path": "models/t", "digest": "8" * 64}}
+    run = begin("distill", inputs=inputs)
+    for step in range(3):
+        run.step("student", step, {"loss": 1 / (step + 1), "accuracy": step / 10})
+    run.metrics(Path("metrics/distill.json"), {"student": {"accuracy": 0.9}})
+    run.tell(seconds=1.5, machine="a b", gate=True)
+    run.end("finished")
+    assert forward() == "MLflow: 1 run sent"
+
+    [child] = runs("distill")
+    [parent] = runs("pipeline-pppppppp")
+    assert child.info.status == parent.info.status == "FINISHED"
+    assert child.data.params["distill.training.rate"] == parent.data.params["distill.training.rate"] == "0.1"
+    assert curve(child, "student/loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    assert curve(child, "student/accuracy") == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert curve(child, "student.accuracy") == [(0, 0.9)]
+    assert child.data.metrics["student.accuracy"] == parent.data.metrics["distill.student.accuracy"] == 0.9
+    assert child.data.metrics["seconds"] == 1.5
+    tags = {"machine": "a b", "gate": "True", "input.teacher": "8" * 64, "mlflow.parentRunId": parent.info.run_id}
+    assert tags.items() <= child.data.tags.items()
+    assert parent.data.tags["dvc.lock"] == files.digest(Path("dvc.lock"))
+    assert child.inputs
+    [dataset] = child.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/train", "7" * 36)
+    assert folders() == []
+    assert forward() == "MLflow: nothing to send"
+
+
+def test_time_of_a_point_is_when_it_happened(project: Path) -> None:
+    run = begin("distill")
+    run.step("student", 0, {"loss": 1.0})
+    happened = time.time() * 1000
+    run.end("finished")
+    time.sleep(0.3)
+    forward()
+    [child] = runs("distill")
+    [point] = client().get_metric_history(child.info.run_id, "student/loss")
+    assert point.timestamp == pytest.approx(happened, abs=100)
+    assert child.info.end_time == pytest.approx(happened, abs=100)
+
+
+def test_cached_stages_are_linked_and_get_no_run(project: Path) -> None:
+    keys = {stage: stage.ljust(64, "0") for stage in ORDER}
+    begin("distill").end("finished")
+    begin("prune", upstream={"distill": keys["distill"]}).end("finished")
+    first = {"distill": keys["distill"], "prepare": keys["prepare"]}
+    begin("prune", key="other", pipeline="q" * 64, upstream=first).end("finished")
+    forward()
+    [distilled] = runs("distill")
+    [here], [there] = runs("pipeline-pppppppp"), runs("pipeline-qqqqqqqq")
+    assert here.data.tags["stage.distill"] == f"executed:{distilled.info.run_id}"
+    assert there.data.tags["stage.distill"] == f"cached:{distilled.info.run_id}"
+    assert there.data.tags["stage.prepare"] == "unknown"
+    assert runs("prepare") == []
+    note = there.data.tags["mlflow.note.content"].splitlines()
+    assert [line.split(" | ")[:2] for line in note[2:]] == [
+        ["| prepare", "unknown"],
+        ["| distill", "cached"],
+        ["| prune", "executed"],
+    ]
+    assert f"/runs/{distilled.info.run_id})" in note[3]
+
+    begin("prepare", pipeline="r" * 64).end("finished")
+    begin("evaluate", pipeline="q" * 64, upstream=first).end("finished")
+    forward()
+    [there] = runs("pipeline-qqqqqqqq")
+    assert there.data.tags["stage.prepare"] == f"cached:{runs('prepare')[0].info.run_id}"
+
+
+def test_pipeline_follows_its_last_stage(project: Path) -> None:
+    begin("distill").end("finished")
+    begin("prune").end("failed", "no such layer")
+    forward()
+    [failed], [parent] = runs("prune"), runs("pipeline-pppppppp")
+    assert (failed.info.status, failed.data.tags["reason"]) == ("FAILED", "no such layer")
+    assert parent.info.status == "FAILED"
+    assert [folder.name.partition("-")[0] for folder in folders()] == ["prune"]  # it may be resumed
+
+    begin("prune").end("finished")
+    forward()
+    [again], [parent] = runs("prune"), runs("pipeline-pppppppp")
+    assert again.info.run_id == failed.info.run_id
+    assert again.info.status == parent.info.status == "FINISHED"
+    assert "reason" not in again.data.tags
+    assert folders() == []
+
+
+def test_killed_stage_goes_on_in_the_same_run(project: Path) -> None:
+    steps = "for step in range(3): run.step('student', step, {'loss': step})\n"
+    subprocess.run([sys.executable, "-c", STAGE + steps + "os.kill(os.getpid(), 9)"], check=False)
+    forward()
+    [killed] = runs("distill")
+    assert killed.info.status == runs("pipeline-pppppppp")[0].info.status == "KILLED"
+    [folder] = folders()
+    assert (folder / "scratch").is_dir()
+    assert forward() == "MLflow: nothing to send"
+
+    more = "for step in range(1, 5): run.step('student', step, {'loss': step})\nrun.end('finished')\n"
+    subprocess.run([sys.executable, "-c", STAGE + more], check=True)
+    forward()
+    [resumed] = runs("distill")
+    assert (resumed.info.run_id, resumed.info.status) == (killed.info.run_id, "FINISHED")
+    assert curve(resumed, "student/loss") == [(step, float(step)) for step in range(5)]
+
+
+def test_killed_forwarder_loses_and_repeats_nothing(project: Path) -> None:
+    run = begin("distill")
+    for step in range(1500):
+        run.step("student", step, {"loss": float(step)})
+    run.end("finished")
+    [folder] = folders()
+    process = start_forwarder()
+    wait((folder / "sent.json").exists, every=0.01)
+    process.kill()
+    process.communicate()
+    assert 0 < json.loads((folder / "sent.json").read_text())["offset"] < (folder / "journal.jsonl").stat().st_size
+    (folder / "sent.json").unlink()  # as if it had been killed before its first note
+    forward()
+    [child] = runs("distill")
+    assert child.info.status == "FINISHED"
+    assert curve(child, "student/loss") == [(step, float(step)) for step in range(1500)]
+    assert len(runs("pipeline-pppppppp")) == 1
+
+
+def test_unreachable_server_costs_nothing_but_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin("distill").end("finished")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        process = start_forwarder(MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+        said, trace = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" in trace
+    [line] = Path(".lightvision/unsent.txt").read_text().splitlines()
+    assert said.strip() == line
+    assert line.startswith("MLflow: 1 run waits to be sent (ConnectionRefusedError")
+    assert len(folders()) == 1
+
+    assert forward() == "MLflow: 1 run sent"
+    assert runs("distill")[0].info.status == "FINISHED"
+    assert not Path(".lightvision/unsent.txt").exists()
+
+
+def test_missing_mlflow_costs_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin("distill").end("finished")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", None)  # as Python marks a module that cannot be imported
+        assert "ModuleNotFoundError: import of mlflow halted" in forward()
+    assert len(folders()) == 1
+    assert forward() == "MLflow: 1 run sent"
+
+
+def test_bad_journal_does_not_stop_the_others(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = begin("distill")
+    [folder] = folders()
+    with (folder / "journal.jsonl").open("a") as stream:
+        stream.write('{"event": "step", "series"\n{"event": "step", "time": 1, "series": "a"}\n{"event": "new"}\nxyz\n')
+    bad.step("student", 0, {"loss": 1.0})
+    bad.end("finished")
+    lost = Path(".lightvision/runs/evaluate-0-0")
+    files.write_text(lost / "journal.jsonl", '{"event": "end", "time": 1.0, "status": "finished"}\n')
+    files.write_text(lost / "sent.json", "[")
+    refused = Path(".lightvision/runs/export-0-1")
+    start = {"event": "start", "time": 1e30, "stage": "export", "key": "k", "pid": 1, "pipeline": "p"}
+    end = {"event": "end", "time": 1, "status": "failed"}
+    files.write_text(refused / "journal.jsonl", f"{json.dumps(start)}\n{json.dumps(end)}\n")
+    begin("prune").end("finished")
+    assert forward().startswith("MLflow: 1 run waits to be sent (")  # no database holds so large a time
+    assert curve(runs("distill")[0], "student/loss") == [(0, 1.0)]
+    assert runs("prune")[0].info.status == "FINISHED"
+    assert folders() == [refused]
+    assert capsys.readouterr().out.count("not an event, skipped") == 4
+
+
+def test_other_store_gets_everything(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin("distill")
+    run.step("student", 0, {"loss": 1.0})
+    run.end("failed")
+    forward()
+    shutil.copy("mlflow.db", "other.db")
+    other = MlflowClient(f"sqlite:///{project}/other.db")
+    other.delete_run(runs("distill")[0].info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
+    begin("distill").end("finished")
+    forward()
+    [child] = runs("distill")
+    assert curve(child, "student/loss") == [(0, 1.0)]
+
+
+def test_kept_output_is_sent_as_it_was(project: Path) -> None:
+    run = begin("distill")
+    files.write_text(Path("models/student/model.json"), "old")
+    files.write_text(Path("table.csv"), "old")
+    files.write_json(Path("data/train/split.json"), {})
+    files.write_text(Path("data/train/pictures"), "many")
+    for path in ("models/student", "table.csv", "data/train"):
+        run.keep(Path(path).name, Path(path))
+    files.write_text(Path("models/student/model.json"), "new")
+    shutil.rmtree("data")
+    files.write_text(Path("table.csv"), "new")
+    run.end("finished")
+    forward()
+    [child] = runs("distill")
+    folder = Path(client().download_artifacts(child.info.run_id, ""))
+    sent = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert sent == {"student/model.json": "old", "table.csv/table.csv": "old", "train/split.json": "{}\n"}
+    assert folder.is_relative_to(project / "mlruns")
+
+
+def ship(key: str, accuracy: float, size: int, **gates: bool) -> None:
+    """As `Run.register` writes it, after the folder was kept."""
+    shape = ["n", 1, 4, 4]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
+    Path("onnx").mkdir(exist_ok=True)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), "onnx/quantized.onnx")
+    run = begin("export", key=key)
+    run.keep("onnx", Path("onnx"))
+    model = {"artifact": "onnx", "file": "quantized.onnx", "model": "digits", "gates": gates}
+    run._write("register", **model, accuracy=accuracy, bytes=size)
+    run.end("finished")
+    assert forward() == "MLflow: 1 run sent"
+
+
+def test_best_model_is_champion(project: Path) -> None:
+    def aliases() -> dict[str, str]:
+        found = client().get_registered_model("digits").aliases
+        return {alias: str(number) for alias, number in found.items()}  # an int or a str, as the store likes
+
+    ship("a", 0.90, 100, agreement=False)
+    assert aliases() == {"challenger": "1"}
+    ship("b", 0.90, 100, agreement=True)
+    assert aliases() == {"champion": "2", "challenger": "1"}
+    ship("c", 0.89, 10)
+    assert aliases() == {"champion": "2", "challenger": "3"}
+    ship("d", 0.90, 101)
+    assert aliases() == {"champion": "2", "challenger": "4"}
+    ship("e", 0.90, 100)
+    assert aliases() == {"champion": "5", "challenger": "4"}
+    ship("f", 0.91, 900)
+    assert aliases() == {"champion": "6", "challenger": "4"}
+    ship("f", 0.91, 900)
+    assert len(client().search_model_versions("name = 'digits'")) == 6
+
+    version = client().get_model_version("digits", "6")
+    origin = {"stage_key": "f".ljust(64, "0"), "commit": "c" * 40, "pipeline": "p" * 64, "gates": "{}"}
+    assert origin.items() <= version.tags.items()
+    assert version.run_id in {run.info.run_id for run in runs("export")}
+    assert {run.info.status for run in runs("export")} == {"FINISHED"}
+    loaded = load_model("models:/digits@champion")
+    assert [node.op_type for node in loaded.graph.node] == ["Relu"]
+
+
+def test_old_work_is_cleared_away_once_sent(project: Path) -> None:
+    for stage in ("distill", "prune", "evaluate"):
+        begin(stage).end("failed")
+    forward()
+    assert len(folders()) == 3
+    week = time.time() - 8 * 24 * 3600
+    for folder in folders():
+        if not folder.name.startswith("distill"):
+            os.utime(folder / "journal.jsonl", (week, week))
+    [held] = [folder for folder in folders() if folder.name.startswith("prune")]
+    with FileLock(held / "lock"):
+        forward()
+    assert sorted(folder.name.partition("-")[0] for folder in folders()) == ["distill", "prune"]
+
+
+def test_stage_is_followed_live_and_waits_for_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    files.write_text(Path(".lightvision/unsent.txt"), "MLflow: 3 runs wait\n")
+    rest = """
+import time
+began = time.monotonic(); forwarding.ensure(); print(time.monotonic() - began, flush=True)
+run.step("student", 0, {"loss": 1.0}); sys.stdin.readline()
+run.step("student", 1, {"loss": 0.5}); run.end("finished")
+"""
+    stage = subprocess.Popen(
+        [sys.executable, "-c", STAGE + rest], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    [live] = wait(lambda: [run for run in runs("distill") if "student/loss" in run.data.metrics])
+    assert live.info.status == runs("pipeline-pppppppp")[0].info.status == "RUNNING"
+    assert stage.poll() is None
+    said, _ = stage.communicate("\n", timeout=2)  # returns when nobody holds the pipe any more
+    assert said.splitlines()[0] == "MLflow: 3 runs wait"
+    assert float(said.splitlines()[1]) < 1
+    with pytest.raises(Timeout), FileLock(".lightvision/forwarding.lock", timeout=0):
+        pass
+    wait(lambda: runs("distill")[0].info.status == "FINISHED")
+    assert curve(runs("distill")[0], "student/loss") == [(0, 1.0), (1, 0.5)]
+    wait(lambda: not folders() and not Path(".lightvision/unsent.txt").exists())
+
+
+def test_tracking_can_be_turned_off(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTVISION_TRACKING", "off")
+    forwarding.ensure()
+    assert not Path(".lightvision").exists()
+
+
+def test_start_of_the_forwarder_never_fails(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".lightvision").write_text("a file where a folder should be")
+    forwarding.ensure()
+    assert capsys.readouterr().out.startswith("MLflow is not told of this: ")
+
+
+def test_forwarder_goes_when_there_is_nothing_to_send(project: Path) -> None:
+    process = start_forwarder()
+    said, _ = process.communicate(timeout=3)
+    assert (process.returncode, said) == (0, "MLflow: nothing to send\n")
+
+
+def test_stages_do_not_load_mlflow() -> None:
+    code = "import sys, stages.core.running.forwarding; print('mlflow' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
