@@ -2,14 +2,14 @@
 
 import torch
 
-from stages.core import params
+from stages.core import batches, counting, machine, params
 from stages.core.datasets import storage
-from stages.core.networks import artifact, counting, families
+from stages.core.networks import artifact, families
 from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import batches, curves, loop, machine, objectives
+from stages.core.training import curves, loop, objectives
 
 LABELS_ALONE = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
 

@@ -8,16 +8,14 @@ from PIL import Image
 from sklearn.metrics import log_loss, precision_recall_fscore_support
 from torch import Tensor
 
-from stages.core import evaluation, params, statistics
+from stages.core import batches, evaluation, loading, machine, params, statistics
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
-from stages.core.networks import loading
+from stages.core.machine import Machine
 from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import batches, machine
-from stages.core.training.machine import Machine
 
 PARENTS = {"student": "teacher", "control": "teacher", "pruned": "student", "quantized": "pruned"}
 
@@ -49,7 +47,9 @@ def main(
     by_class = pd.concat([per_class(name, choice, judging) for name, choice in choices.items()])
     by_class.to_csv(classes, index=False)
     names = np.array(judging.facts.classes)
-    pd.DataFrame({"actual": names[judging.labels], "predicted": names[choices["quantized"]]}).to_csv(confusion, index=False)
+    pd.DataFrame({"actual": names[judging.labels], "predicted": names[choices["quantized"]]}).to_csv(
+        confusion, index=False
+    )
     keep(answers, chances, judging, evaluate.examples)
     run.metrics(metrics, {"pictures": len(judging)} | results)
 

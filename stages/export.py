@@ -2,15 +2,13 @@
 
 import dataclasses
 
-from stages.core import evaluation, params
+from stages.core import batches, counting, evaluation, loading, machine, params
 from stages.core.datasets import storage
-from stages.core.networks import counting, loading
 from stages.core.networks.artifact import Card
 from stages.core.running import command, files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.shipping import gate, running, writing
-from stages.core.training import batches, machine
 
 
 def main(

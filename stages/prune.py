@@ -1,12 +1,12 @@
 """The student loses channels, physically, and recovers what it can by learning on."""
 
-from stages.core import evaluation, params, pruning
+from stages.core import batches, counting, evaluation, machine, params, pruning, recalibration
 from stages.core.datasets import storage
-from stages.core.networks import artifact, counting, widths
+from stages.core.networks import artifact, widths
 from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.training import batches, curves, loop, machine, objectives, recalibrate
+from stages.core.training import curves, loop, objectives
 
 
 def main(
@@ -28,7 +28,7 @@ def main(
     learning, choosing = (batches.on_device(storage.load(split), here) for split in (train, val))
     before = widths.read(dense.network)
     network = here.place(pruning.shrink(dense.network, prune, size, seed))
-    recalibrate.batch_norm(network, learning)
+    recalibration.batch_norm(network, learning)
     unrecovered = evaluation.accuracy(evaluation.logits(network, choosing), choosing.labels)
     objective = objectives.build(prune.recovery, here.place(guide.network))
     record = loop.fit(network, loop.Lesson(learning, choosing, objective, prune.training, here, seed), run, "pruned")

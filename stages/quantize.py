@@ -2,13 +2,12 @@
 
 import dataclasses
 
-from stages.core import evaluation, params, quantization
+from stages.core import batches, evaluation, machine, params, quantization
 from stages.core.datasets import storage
 from stages.core.networks import artifact
 from stages.core.running import command, files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.training import batches, machine
 
 
 def main(
@@ -26,10 +25,10 @@ def main(
     model = artifact.load(pruned)
     calibrating, choosing = (batches.on_device(storage.load(split), here) for split in (calibration, val))
     before = evaluation.logits(here.place(model.network), choosing)
-    integer = quantization.calibrate(model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)])
-    card = dataclasses.replace(
-        model.card, quantization=quantize.method, parents={"pruned": files.digest(pruned)}
+    integer = quantization.calibrate(
+        model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)]
     )
+    card = dataclasses.replace(model.card, quantization=quantize.method, parents={"pruned": files.digest(pruned)})
     quantization.save(quantized, integer, card)
     after = evaluation.logits(here.place(quantization.load(quantized).network), choosing)
     levels = quantization.levels(integer)

@@ -1,12 +1,12 @@
 """The best network that can be had at any size: it teaches, and it is what the small ones are compared with."""
 
-from stages.core import params
+from stages.core import batches, counting, machine, params
 from stages.core.datasets import storage
-from stages.core.networks import artifact, counting, families
+from stages.core.networks import artifact, families
 from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.training import batches, curves, loop, machine, objectives
+from stages.core.training import curves, loop, objectives
 
 
 def main(

@@ -18,8 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.onnx import load_model
 
-from stages.core.running import files, forwarding, sources
+from stages.core.running import events, files, forwarding, sources
 from stages.core.running.journal import Run
+from stages.core.running.mlflow_store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sqlalchemy.exc.SADeprecationWarning",  # in mlflow's store
@@ -103,7 +104,7 @@ def folders() -> list[Path]:
 
 
 def wait(condition: Callable[[], Any], every: float = 0.3) -> Any:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if value := condition():
             return value
@@ -201,12 +202,27 @@ def test_pipeline_follows_its_last_stage(project: Path) -> None:
     assert folders() == []
 
 
+def test_finished_pipeline_runs_again_while_a_stage_does(project: Path) -> None:
+    begin("distill").end("finished")
+    forward()
+    assert runs("pipeline-pppppppp")[0].info.status == "FINISHED"
+    run = begin("prune")
+    [folder] = folders()
+    lines = (folder / "journal.jsonl").read_bytes().splitlines()
+    Store().send(folder, None, [events.parse(line) for line in lines])
+    assert runs("pipeline-pppppppp")[0].info.status == "RUNNING"
+    run.end("finished")
+    forward()
+    assert runs("pipeline-pppppppp")[0].info.status == "FINISHED"
+
+
 def test_killed_stage_goes_on_in_the_same_run(project: Path) -> None:
     steps = "for step in range(3): run.step('student', step, {'loss': step})\n"
     subprocess.run([sys.executable, "-c", STAGE + steps + "os.kill(os.getpid(), 9)"], check=False)
     forward()
     [killed] = runs("distill")
     assert killed.info.status == runs("pipeline-pppppppp")[0].info.status == "KILLED"
+    assert killed.info.end_time == client().get_metric_history(killed.info.run_id, "student/loss")[-1].timestamp
     [folder] = folders()
     assert (folder / "scratch").is_dir()
     assert forward() == "MLflow: nothing to send"
@@ -244,7 +260,7 @@ def test_unreachable_server_costs_nothing_but_time(project: Path, monkeypatch: p
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
         process = start_forwarder(MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-        said, trace = process.communicate(timeout=60)
+        said, trace = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Traceback" in trace
     [line] = Path(".lightvision/unsent.txt").read_text().splitlines()
@@ -363,6 +379,9 @@ def test_best_model_is_champion(project: Path) -> None:
     assert origin.items() <= version.tags.items()
     assert version.run_id in {run.info.run_id for run in runs("export")}
     assert {run.info.status for run in runs("export")} == {"FINISHED"}
+    experiment = client().get_experiment_by_name("lightvision")
+    assert experiment
+    assert len(client().search_logged_models([experiment.experiment_id])) == 6
     loaded = load_model("models:/digits@champion")
     assert [node.op_type for node in loaded.graph.node] == ["Relu"]
 
@@ -398,7 +417,7 @@ run.step("student", 1, {"loss": 0.5}); run.end("finished")
     [live] = wait(lambda: [run for run in runs("distill") if "student/loss" in run.data.metrics])
     assert live.info.status == runs("pipeline-pppppppp")[0].info.status == "RUNNING"
     assert stage.poll() is None
-    said, _ = stage.communicate("\n", timeout=2)  # returns when nobody holds the pipe any more
+    said, _ = stage.communicate("\n", timeout=30)  # returns when nobody holds the pipe any more
     assert said.splitlines()[0] == "MLflow: 3 runs wait"
     assert float(said.splitlines()[1]) < 1
     with pytest.raises(Timeout), FileLock(".lightvision/forwarding.lock", timeout=0):
@@ -424,7 +443,7 @@ def test_start_of_the_forwarder_never_fails(
 
 def test_forwarder_goes_when_there_is_nothing_to_send(project: Path) -> None:
     process = start_forwarder()
-    said, _ = process.communicate(timeout=3)
+    said, _ = process.communicate(timeout=30)
     assert (process.returncode, said) == (0, "MLflow: nothing to send\n")
 
 

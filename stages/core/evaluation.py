@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from stages.core.training import batches
-from stages.core.training.batches import Pictures
+from stages.core import batches
+from stages.core.batches import Pictures
 
 
 def logits(network: nn.Module, pictures: Pictures) -> Tensor:

@@ -13,8 +13,7 @@ import torch_pruning
 from torch import nn
 from torch_pruning.pruner.importance import GroupMagnitudeImportance, Importance, RandomImportance
 
-from stages.core import params
-from stages.core.networks import counting
+from stages.core import counting, params
 
 DEEPEST_CUT = 0.9
 BISECTIONS = 12

@@ -14,7 +14,9 @@ EXCLUDED = "excluded"
 LEARNING, CHOOSING, JUDGING = "train", "val", "test"
 
 
-def assign(manifest: pd.DataFrame, classes: tuple[str, ...], val_share: float, test_share: float, seed: int) -> pd.Series:
+def assign(
+    manifest: pd.DataFrame, classes: tuple[str, ...], val_share: float, test_share: float, seed: int
+) -> pd.Series:
     """One of train, val, test for each row; copies that bear conflicting labels are excluded.
 
     The manifest has the columns `content` (a digest) and `label`.

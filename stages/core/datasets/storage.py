@@ -1,8 +1,8 @@
 """A split on disk: pixels decoded once, as one memory-mapped array, beside the facts that explain them.
 
-    images.npy   uint8, picture x row x column x RGB
-    labels.npy   int64
-    split.json   classes, image size, normalisation, and the digests of the two arrays
+images.npy   uint8, picture x row x column x RGB
+labels.npy   int64
+split.json   classes, image size, normalisation, and the digests of the two arrays
 """
 
 from collections.abc import Iterable

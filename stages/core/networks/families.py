@@ -1,4 +1,4 @@
-"""Every network there is. Contract: settings and a number of classes give a module from normalised pictures to logits."""
+"""Every network there is. Contract: settings and a number of classes give a module, normalised pictures to logits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """Starts with 16 channels; each second block doubles them and halves the picture; then hidden layers of half size."""
+    """16 channels at first; each second block doubles them and halves the picture; then hidden layers of half size."""
 
     def __init__(self, settings: params.ResidualCNN, classes: int) -> None:
         super().__init__()

@@ -74,7 +74,9 @@ def _execute(stage: str, main: Callable[..., None]) -> None:
     inputs = {name: paths[name] for name in contract.inputs}
     for name, path in inputs.items():
         if not path.exists():
-            raise Refusal(f"--{name.replace('_', '-')} {path} is not there: `dvc repro {stage}` makes or fetches it first")
+            raise Refusal(
+                f"--{name.replace('_', '-')} {path} is not there: `dvc repro {stage}` makes or fetches it first"
+            )
     key = identity.key(stage, inputs, settings)
     journal = Run.open(stage, key)
     journal.start(_facts(stage, key, inputs, settings, parameters))

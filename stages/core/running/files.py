@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-
 INDEXES = ("split.json", "model.json")  # such a file states the digest of everything beside it
 
 

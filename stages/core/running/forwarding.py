@@ -212,7 +212,7 @@ def _attempt(act: Callable[[], object]) -> str:
     """Why it failed, or nothing."""
     try:
         act()
-    except Exception as error:  # whatever MLflow, its database or its server raise: a stage must not come to know it
+    except Exception as error:  # noqa: BLE001 - MLflow, its database and its server may raise anything; journals wait
         traceback.print_exc()
         return _root(error)
     return ""

@@ -24,12 +24,18 @@ def key(stage: str, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON can hold them."""
-    return {name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for name, value in settings.items()}
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in settings.items()
+    }
 
 
 def commit() -> str:
     """The commit this code was run at, marked when the tree had changes; empty outside git."""
     found = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"], cwd=sources.ROOT, capture_output=True, text=True
+        ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        cwd=sources.ROOT,
+        capture_output=True,
+        text=True,
     )
     return found.stdout.strip()

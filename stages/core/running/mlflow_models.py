@@ -18,7 +18,7 @@ def register(client: "MlflowClient", run_id: str, path: Path, event: Register) -
     origin = {name: tags[name] for name in ("stage_key", "commit", "pipeline")}
     number = _registered(client, event.model, origin["stage_key"])
     if not number:
-        number = _add(run_id, path, event, origin)
+        number = _add(client, run_id, path, event, origin)
     champion = str(client.get_registered_model(event.model).aliases.get("champion", ""))
     passed = all(gate is not False for gate in event.gates.values())
     best = client.get_model_version(event.model, champion).tags if champion and champion != number else {}
@@ -42,16 +42,19 @@ def _registered(client: "MlflowClient", model: str, key: str) -> str:
     return ""
 
 
-def _add(run_id: str, path: Path, event: Register, origin: Mapping[str, str]) -> str:
+def _add(client: "MlflowClient", run_id: str, path: Path, event: Register, origin: Mapping[str, str]) -> str:
     import mlflow.onnx as flavor
     import onnx
     from mlflow import register_model
     from mlflow.models import Model
 
     requirements = [f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")]
+    run = client.get_run(run_id)
+    model = client.create_logged_model(run.info.experiment_id, event.artifact, run_id, params=run.data.params)
     logged = Model.log(  # not mlflow.onnx.log_model, which would end the run that it writes to
         artifact_path=None,
         name=event.artifact,
+        model_id=model.model_id,  # MLflow itself would put it into the experiment "Default"
         flavor=flavor,
         run_id=run_id,
         onnx_model=onnx.load(path),

@@ -25,7 +25,10 @@ class Stage:
     def paths(self) -> dict[str, str]:
         """The paths in `cmd`, by the name of their option."""
         words = shlex.split(self.cmd)[3:]
-        return {option.removeprefix("--").replace("-", "_"): path for option, path in zip(words[::2], words[1::2], strict=True)}
+        return {
+            option.removeprefix("--").replace("-", "_"): path
+            for option, path in zip(words[::2], words[1::2], strict=True)
+        }
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -24,7 +24,7 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises bare classes of its own for every bad file
+    except Exception as error:
         raise Refusal(f"{path} does not load in ONNX Runtime: {error}") from error
 
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from stages.core import evaluation, params
+from stages.core import batches, evaluation, params
+from stages.core.batches import Pictures
+from stages.core.machine import Machine
 from stages.core.running import progress
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import batches, checkpoint, optimizers
-from stages.core.training.batches import Pictures
+from stages.core.training import checkpoint, optimizers
 from stages.core.training.checkpoint import Progress
-from stages.core.training.machine import Machine
 from stages.core.training.objectives import Objective
 
 CURVES = ("epoch", "rate", "train_loss", "val_loss", "val_accuracy")

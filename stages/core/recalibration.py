@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from stages.core.training import batches
-from stages.core.training.batches import Pictures
+from stages.core import batches
+from stages.core.batches import Pictures
 
 
 def batch_norm(network: nn.Module, pictures: Pictures) -> None:

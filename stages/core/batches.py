@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.core import params
 from stages.core.datasets.storage import Split
-from stages.core.training.machine import Machine
+from stages.core.machine import Machine
 
 EVALUATION_BATCH = 512
 
