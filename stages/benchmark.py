@@ -9,7 +9,7 @@ import onnxruntime
 from stages.core import hardware, params, statistics
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
-from stages.core.running import command, progress
+from stages.core.running import progress
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.shipping import running
@@ -94,7 +94,3 @@ def timing(milliseconds: np.ndarray, baseline: np.ndarray, confidence: float) ->
         f"times_faster_than_{BASELINE}": float(np.median(ratios)),
         "noisy": bool((high - low) / np.median(medians) > 0.1),
     }
-
-
-if __name__ == "__main__":
-    command.run(main)

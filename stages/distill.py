@@ -5,7 +5,6 @@ import torch
 from stages.core import batches, counting, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact, families
-from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -54,7 +53,3 @@ def main(
             "macs": counting.multiply_accumulates(network, learning.facts.image_size),
         },
     )
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -12,7 +12,6 @@ from stages.core import batches, evaluation, loading, machine, params, statistic
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
-from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -96,7 +95,3 @@ def keep(folder: Path, chances: dict[str, np.ndarray], split: Split, examples: i
     order = np.lexsort((table["quantized_confidence"].to_numpy(), ~wrong))
     for picture in order[:examples]:
         Image.fromarray(split.images[picture]).save(folder / f"{picture:06}.png")
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -5,7 +5,7 @@ import dataclasses
 from stages.core import batches, counting, evaluation, loading, machine, params
 from stages.core.datasets import storage
 from stages.core.networks.artifact import Card
-from stages.core.running import command, files
+from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.shipping import gate, running, writing
@@ -49,7 +49,3 @@ def count(network, card: Card) -> dict[str, int]:
     """Quantizing changes neither number; Brevitas' layers hide them from the counter."""
     size = card.facts.image_size
     return {"parameters": counting.parameters(network), "macs": counting.multiply_accumulates(network, size)}
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -8,7 +8,7 @@ from stages.core.datasets import pictures, storage
 from stages.core.datasets.sources import SOURCES, Listing
 from stages.core.datasets.splits import CHOOSING, EXCLUDED, JUDGING, LEARNING, assign
 from stages.core.datasets.splits import calibration as choose_calibration
-from stages.core.running import command, progress
+from stages.core.running import progress
 from stages.core.running.command import Output
 from stages.core.running.journal import Run
 
@@ -70,7 +70,3 @@ def summarise(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, object
         "copies": int(table["content"].duplicated().sum()),
         "rarest_class": int(table["label"].value_counts().min()),
     }
-
-
-if __name__ == "__main__":
-    command.run(main)

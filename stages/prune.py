@@ -3,7 +3,6 @@
 from stages.core import batches, counting, evaluation, machine, params, pruning, recalibration
 from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
-from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.training import curves, loop, objectives
@@ -48,7 +47,3 @@ def main(
             "channels": pruning.kept_channels(before, widths.read(network)),
         },
     )
-
-
-if __name__ == "__main__":
-    command.run(main)

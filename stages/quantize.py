@@ -5,7 +5,7 @@ import dataclasses
 from stages.core import batches, evaluation, machine, params, quantization
 from stages.core.datasets import storage
 from stages.core.networks import artifact
-from stages.core.running import command, files
+from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 
@@ -43,7 +43,3 @@ def main(
             "most_levels_in_a_channel": max(levels.values()),
         },
     )
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -3,7 +3,6 @@
 from stages.core import batches, counting, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact, families
-from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.training import curves, loop, objectives
@@ -42,7 +41,3 @@ def main(
             "macs": counting.multiply_accumulates(network, learning.facts.image_size),
         },
     )
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -1,4 +1,4 @@
-"""Where pictures come from. Contract: a source yields class names, and items that know their label and open themselves."""
+"""Where pictures come from. Contract: a source yields class names, and items that know their label and open."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

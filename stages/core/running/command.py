@@ -8,6 +8,7 @@ place together after it has returned: a stage that fails leaves nothing behind.
 """
 
 import argparse
+import importlib
 import inspect
 import logging
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
 
 from stages.core import params
-from stages.core.running import files, forwarding, identity, pipeline
+from stages.core.running import files, forwarding, identity, pipeline, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
@@ -52,31 +53,37 @@ def _role(annotation: Any) -> str:
     return "run" if annotation is Run else "settings"
 
 
-def run(main: Callable[..., None]) -> NoReturn:
-    """Run a stage from the command line and exit as a shell expects."""
-    stage = Path(inspect.getfile(main)).stem
+def run() -> NoReturn:
+    """Run one stage and exit as a shell expects: 0, or a line that says what is wrong and 1."""
+    names = sorted(path.stem for path in (sources.ROOT / "stages").glob("*.py") if not path.stem.startswith("__"))
+    stage = sys.argv[1] if len(sys.argv) > 1 else ""
+    if stage not in names:
+        sys.exit(f"usage: python -m stages NAME --option path ...; NAME is one of {', '.join(names)}")
     try:
-        _execute(stage, main)
+        _execute(stage)
     except Refusal as refusal:
         sys.exit(_one_line(stage, str(refusal)))
+    except ModuleNotFoundError as error:
+        sys.exit(_one_line(stage, f"{error}: run it in the locked environment (see README.md)"))
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         sys.exit(_one_line(stage, f"{error.strerror or error}{where}"))
     sys.exit(0)
 
 
-def _execute(stage: str, main: Callable[..., None]) -> None:
+def _execute(stage: str) -> None:
+    """Parameters are checked before the stage's module, and with it torch, is imported: a typo dies at once."""
+    parameters = params.load(Path("params.yaml"))
     _hush_libraries()
+    main: Callable[..., None] = importlib.import_module(f"stages.{stage}").main
     contract = Contract.of(main)
     paths = _parse(stage, contract)
-    parameters = params.load(Path("params.yaml"))
     settings = parameters.pick(contract.settings)
     inputs = {name: paths[name] for name in contract.inputs}
     for name, path in inputs.items():
         if not path.exists():
-            raise Refusal(
-                f"--{name.replace('_', '-')} {path} is not there: `dvc repro {stage}` makes or fetches it first"
-            )
+            option = name.replace("_", "-")
+            raise Refusal(f"--{option} {path} is not there: `dvc repro {stage}` makes or fetches it first")
     key = identity.key(stage, inputs, settings)
     journal = Run.open(stage, key)
     journal.start(_facts(stage, key, inputs, settings, parameters))
@@ -123,10 +130,10 @@ def _facts(
 
 
 def _parse(stage: str, contract: Contract) -> dict[str, Path]:
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"python -m stages {stage}", allow_abbrev=False)
     for name in (*contract.inputs, *contract.outputs):
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
-    return vars(parser.parse_args())
+    return vars(parser.parse_args(sys.argv[2:]))
 
 
 def _hush_libraries() -> None:

@@ -24,7 +24,7 @@ class Stage:
     @property
     def paths(self) -> dict[str, str]:
         """The paths in `cmd`, by the name of their option."""
-        words = shlex.split(self.cmd)[3:]
+        words = shlex.split(self.cmd)[4:]
         return {
             option.removeprefix("--").replace("-", "_"): path
             for option, path in zip(words[::2], words[1::2], strict=True)

@@ -1,0 +1,228 @@
+"""What the other stages found, as they wrote it down: read strictly, so that nothing on the page can be a silent blank."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.core.running.errors import Refusal
+
+NETWORKS = ("teacher", "control", "student", "pruned", "quantized")
+SHIPPED = ("teacher", "student", "pruned", "quantized")
+
+
+class Found(BaseModel):
+    """A key that is missing is an error; one that the page does not show is none."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Prepared(Found):
+    classes: int
+    pictures: dict[str, int]
+    calibration: int
+    copies: int
+    rarest_class: int
+
+
+class Lesson(Found):
+    val_accuracy: float
+    val_loss: float
+    best_epoch: int
+    epochs: int
+    stopped_early: bool
+
+
+class Trained(Lesson):
+    parameters: int
+    macs: int
+
+
+class Distilled(Found):
+    student: Lesson
+    control: Lesson
+    gain_on_val: float
+    parameters: int
+    macs: int
+
+
+class Width(Found):
+    before: int
+    after: int
+
+
+class Pruned(Lesson):
+    val_accuracy_before_recovery: float
+    parameters: int
+    macs: int
+    parameters_removed: float
+    macs_removed: float
+    channels: dict[str, Width]
+
+
+class Quantized(Found):
+    val_accuracy: float
+    val_accuracy_before: float
+    val_agreement: float
+    calibration_pictures: int
+    integer_layers: int
+    most_levels_in_a_channel: int
+
+
+class Judged(Found):
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    loss: float
+    macro_f1: float
+    calibration_error: float
+
+
+class TaughtByTeacher(Judged):
+    agreement: float = Field(alias="agreement_with_teacher")
+
+
+class CutFromStudent(Judged):
+    agreement: float = Field(alias="agreement_with_student")
+
+
+class RoundedFromPruned(Judged):
+    agreement: float = Field(alias="agreement_with_pruned")
+
+
+class Evaluated(Found):
+    pictures: int
+    teacher: Judged
+    student: TaughtByTeacher
+    control: TaughtByTeacher
+    pruned: CutFromStudent
+    quantized: RoundedFromPruned
+
+
+class Parity(Found):
+    agreement: float
+    accuracy: float
+    accuracy_drop: float
+    largest_difference: float
+
+
+class Exported(Found):
+    teacher: Parity
+    student: Parity
+    pruned: Parity
+    quantized: Parity
+
+
+class Timing(Found):
+    median: float
+    low: float
+    high: float
+    p95: float
+    times_faster: float = Field(alias="times_faster_than_teacher")
+    noisy: bool
+
+
+class File(Found):
+    bytes: int
+    weights: str
+    parameters: int
+    macs: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    integer_kernels: int
+    float_kernels: int
+    one_thread: Timing
+    all_threads: Timing
+
+
+class Files(Found):
+    teacher: File
+    student: File
+    pruned: File
+    quantized: File
+
+
+class Benchmarked(Found):
+    machine: dict[str, str | int | list[str]]
+    pictures: int
+    files: Files
+
+
+class Labels(Found):
+    classes: list[str]
+    image_size: int
+
+
+class Model(Found):
+    """model.json without its widths; the weights are not read."""
+
+    architecture: dict[str, str | int | float]
+    facts: Labels
+    quantization: dict[str, str | int | float | bool] | None
+    parents: dict[str, str]
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    prepared: Prepared
+    trained: Trained
+    distilled: Distilled
+    pruned: Pruned
+    quantized: Quantized
+    evaluated: Evaluated
+    exported: Exported
+    benchmarked: Benchmarked
+    classes: pd.DataFrame
+    confusion: pd.DataFrame
+    curves: pd.DataFrame
+    answers: pd.DataFrame
+
+
+Kind = TypeVar("Kind", bound=Found)
+
+
+def read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Refusal(f"{path}: {key}: {first['msg']}; `dvc repro` writes it anew") from error
+    except json.JSONDecodeError as error:
+        raise Refusal(f"{path} is no JSON: {error}") from error
+
+
+def table(path: Path, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+    """A class may be called `NA` or `007`: only the columns of `numbers` are taken for numbers."""
+    content = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in (*texts, *numbers) if name not in content]
+    if missing:
+        raise Refusal(f"{path} has no column {missing[0]}; `dvc repro` writes it anew")
+    try:
+        return content.astype(dict.fromkeys(numbers, float))
+    except ValueError as error:
+        raise Refusal(f"{path}: {error}; `dvc repro` writes it anew") from error
+
+
+def read_classes(path: Path) -> pd.DataFrame:
+    return table(path, ("network", "class"), ("precision", "recall", "f1", "pictures"))
+
+
+def read_confusion(path: Path) -> pd.DataFrame:
+    return table(path, ("actual", "predicted"), ())
+
+
+def read_answers(folder: Path) -> pd.DataFrame:
+    confidences = tuple(f"{name}_confidence" for name in NETWORKS)
+    return table(folder / "answers.csv", ("label", *NETWORKS), ("picture", *confidences))
+
+
+def read_curves(folder: Path) -> pd.DataFrame:
+    paths = [folder / f"{name}.csv" for name in ("teacher", "distill", "prune")]
+    columns = ("epoch", "train_loss", "val_loss", "val_accuracy")
+    return pd.concat([table(path, ("network",), columns) for path in paths], ignore_index=True)

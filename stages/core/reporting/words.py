@@ -1,0 +1,69 @@
+"""Numbers as a person reads them."""
+
+NEVER_ROUNDED_UP = 0.9995  # 99.97 % right is not 100 %
+
+
+def percent(share: float) -> str:
+    """One decimal; only all is 100.0 %, only nothing is 0.0 %."""
+    text = f"{share * 100:.1f}"
+    if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
+        text = f"{share * 100:.2f}"
+    return f"{text} %"
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{low * 100:.1f}, {high * 100:.1f}]"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares, with its sign."""
+    text = f"{abs(difference) * 100:.1f}"
+    if float(text) == 0:
+        return "0.0" if difference == 0 else f"{sign(difference)}{abs(difference) * 100:.2f}"
+    return f"{sign(difference)}{text}"
+
+
+def sign(number: float) -> str:
+    return "+" if number > 0 else "−"
+
+
+def megabytes(count: int) -> str:
+    """Megabytes are millions of bytes; small files keep three digits."""
+    size = count / 1e6
+    return f"{size:.2f} MB" if size >= 0.1 else f"{count / 1e3:.3g} kB"
+
+
+def millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k"
+
+
+def whole(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def factor(times: float) -> str:
+    """Two digits are all that such a ratio bears."""
+    return f"{times:.0f}×" if times >= 10 else f"{times:.1f}×"
+
+
+def faster(times: float) -> str:
+    return _compare(times, "faster than", "slower than", "as fast as")
+
+
+def smaller(times: float) -> str:
+    return _compare(times, "smaller than", "larger than", "as large as")
+
+
+def _compare(times: float, better: str, worse: str, even: str) -> str:
+    if factor(times) == "1.0×":
+        return even
+    return f"{factor(times)} {better}" if times > 1 else f"{factor(1 / times)} {worse}"
+
+
+def milliseconds(time: float) -> str:
+    return f"{time:.3g}" if time < 100 else f"{time:.0f}"
+
+
+def plural(count: int, noun: str) -> str:
+    ending = "es" if noun.endswith("ss") else "s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{ending}"
