@@ -1,14 +1,21 @@
 """Every network as one ONNX file, proved on val against the network it was made from."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 from stages.core import batches, counting, evaluation, loading, machine, params
+from stages.core.batches import Pictures
 from stages.core.datasets import storage
-from stages.core.networks.artifact import Card
+from stages.core.datasets.storage import Split
+from stages.core.machine import Machine
+from stages.core.networks.artifact import Model
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.shipping import gate, running, writing
+
+CHAMPION = "quantized"
 
 
 def main(
@@ -28,24 +35,30 @@ def main(
     choosing = storage.load(val)
     pictures = batches.on_device(choosing, here)
     shipped.mkdir()
-    results: dict[str, dict[str, float | int | str]] = {}
-    counts: dict[str, int] = {}
+    results: dict[str, dict[str, float | int]] = {}
     for name, folder in {"teacher": teacher, "student": student, "pruned": pruned, "quantized": quantized}.items():
-        model, path = loading.load(folder), shipped / f"{name}.onnx"
-        if model.card.quantization is None:
-            counts = count(model.network, model.card)
-        answers = evaluation.logits(here.place(model.network), pictures).cpu().numpy()
-        facts = {name: str(number) for name, number in counts.items()} | {"model": files.digest(folder)}
-        writing.write(model, path, export.opset, facts)
-        found = gate.compare(answers, running.logits(path, choosing.images), choosing.labels)
+        facts = {"model": files.digest(folder)} | size(pruned if name == "quantized" else folder)
+        path = shipped / f"{name}.onnx"
+        writing.write(loading.load(folder), path, export.opset, facts)
+        found = prove(loading.load(folder), path, choosing, pictures, here)
         gate.parity(name, found, export)
         results[name] = {"bytes": path.stat().st_size} | dataclasses.asdict(found) | running.kernels(path)
-    sizes = shipped / "quantized.onnx", shipped / "pruned.onnx"
-    gate.integer("quantized", running.kernels(sizes[0]), *(path.stat().st_size for path in sizes), export)
+    gate.integer("quantized", results["quantized"], results["pruned"], export)
     run.metrics(metrics, results)
+    limits = export.model_dump(mode="json")
+    best = results[CHAMPION]
+    model = "lightvision-" + re.sub(r"[^\w-]+", "-", choosing.facts.dataset)
+    run.register("shipped", f"{CHAMPION}.onnx", model, gates=limits, accuracy=best["accuracy"], bytes=best["bytes"])
 
 
-def count(network, card: Card) -> dict[str, int]:
-    """Quantizing changes neither number; Brevitas' layers hide them from the counter."""
-    size = card.facts.image_size
-    return {"parameters": counting.parameters(network), "macs": counting.multiply_accumulates(network, size)}
+def prove(model: Model, path: Path, split: Split, pictures: Pictures, here: Machine) -> gate.Parity:
+    """The network on its own machine, the file in ONNX Runtime, the same pictures."""
+    answers = evaluation.logits(here.place(model.network), pictures).cpu().numpy()
+    return gate.compare(answers, running.logits(path, split.images), split.labels)
+
+
+def size(folder: Path) -> dict[str, str]:
+    """Counted in floating point: quantizing changes neither number, but hides the layers from the counter."""
+    model = loading.load(folder)
+    macs = counting.multiply_accumulates(model.network, model.card.facts.image_size)
+    return {"parameters": str(counting.parameters(model.network)), "macs": str(macs)}

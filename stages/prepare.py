@@ -43,7 +43,7 @@ def main(
         test: table["split"] == JUDGING,
     }
     mean, std = storage.statistics(pixels[members[train].to_numpy()])
-    facts = storage.Facts(listing.classes, prepare.image_size, mean, std)
+    facts = storage.Facts(listing.name, listing.classes, prepare.image_size, mean, std)
     for folder, chosen in members.items():
         storage.write(folder, pixels[chosen.to_numpy()], table["label"][chosen].to_numpy(), facts)
     table.sort_values("name").to_csv(manifest, index=False)

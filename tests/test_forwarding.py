@@ -18,9 +18,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.onnx import load_model
 
-from stages.core.running import events, files, forwarding, sources
+from stages.core.running import files, messenger, sources
 from stages.core.running.journal import Run
-from stages.core.running.mlflow_store import Store
+from stages.core.tracking import __main__ as command
+from stages.core.tracking import events, forwarding
+from stages.core.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sqlalchemy.exc.SADeprecationWarning",  # in mlflow's store
@@ -31,7 +33,7 @@ ORDER = ["prepare", "distill", "prune", "evaluate"]
 STAGE = """
 import os, sys
 from pathlib import Path
-from stages.core.running import forwarding
+from stages.core.running import messenger
 from stages.core.running.journal import Run
 run = Run.open("distill", "d" * 64)
 run.start({"stage": "distill", "key": "d" * 64, "pid": os.getpid(), "pipeline": "p" * 64})
@@ -42,7 +44,7 @@ run.start({"stage": "distill", "key": "d" * 64, "pid": os.getpid(), "pipeline": 
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Its making takes seconds, so each test gets a copy."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in forwarding.QUIET.items():
+        for name, value in command.QUIET.items():
             patch.setenv(name, value)
         path = tmp_path_factory.mktemp("database") / "mlflow.db"
         MlflowClient(f"sqlite:///{path}").search_experiments()
@@ -77,7 +79,7 @@ def forward() -> str:
 
 
 def start_forwarder(**environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "stages.core.running.forwarding"]
+    command = [sys.executable, "-m", "stages.core.tracking"]
     env = {**os.environ, **environment}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -406,7 +408,7 @@ def test_stage_is_followed_live_and_waits_for_nothing(project: Path, monkeypatch
     files.write_text(Path(".lightvision/unsent.txt"), "MLflow: 3 runs wait\n")
     rest = """
 import time
-began = time.monotonic(); forwarding.ensure(); print(time.monotonic() - began, flush=True)
+began = time.monotonic(); messenger.ensure(); print(time.monotonic() - began, flush=True)
 run.step("student", 0, {"loss": 1.0}); sys.stdin.readline()
 run.step("student", 1, {"loss": 0.5}); run.end("finished")
 """
@@ -429,7 +431,7 @@ run.step("student", 1, {"loss": 0.5}); run.end("finished")
 
 def test_tracking_can_be_turned_off(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTVISION_TRACKING", "off")
-    forwarding.ensure()
+    messenger.ensure()
     assert not Path(".lightvision").exists()
 
 
@@ -437,7 +439,7 @@ def test_start_of_the_forwarder_never_fails(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(".lightvision").write_text("a file where a folder should be")
-    forwarding.ensure()
+    messenger.ensure()
     assert capsys.readouterr().out.startswith("MLflow is not told of this: ")
 
 
@@ -448,6 +450,6 @@ def test_forwarder_goes_when_there_is_nothing_to_send(project: Path) -> None:
 
 
 def test_stages_do_not_load_mlflow() -> None:
-    code = "import sys, stages.core.running.forwarding; print('mlflow' in sys.modules)"
+    code = "import sys, stages.core.running.command; print('mlflow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"

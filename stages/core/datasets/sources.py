@@ -26,6 +26,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
+    name: str
     classes: tuple[str, ...]
     items: tuple[Item, ...]
 
@@ -40,7 +41,7 @@ def digits(_settings: params.Digits) -> Listing:
         Item(f"digit-{number:04}", int(label), lambda pixels=pixels: Image.fromarray(pixels).convert("RGB"))
         for number, (pixels, label) in enumerate(zip(grey, found.target, strict=True))
     )
-    return Listing(tuple(str(name) for name in found.target_names), tuple(items))
+    return Listing("digits", tuple(str(name) for name in found.target_names), tuple(items))
 
 
 def folder(settings: params.Folder) -> Listing:
@@ -59,7 +60,7 @@ def folder(settings: params.Folder) -> Listing:
         items += [
             Item(path.relative_to(root).as_posix(), label, lambda path=path: pictures.read(path)) for path in files
         ]
-    return Listing(tuple(classes), tuple(items))
+    return Listing(root.resolve().name, tuple(classes), tuple(items))
 
 
 SOURCES: Mapping[str, Callable[[Any], Listing]] = {"digits": digits, "folder": folder}

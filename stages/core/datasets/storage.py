@@ -21,6 +21,7 @@ CHUNK = 1024
 class Facts:
     """What a network must know of the pictures it learnt from."""
 
+    dataset: str
     classes: tuple[str, ...]
     image_size: int
     mean: tuple[float, ...]
@@ -49,6 +50,7 @@ def write(folder: Path, images: Iterable[np.ndarray], labels: np.ndarray, facts:
     files.write_json(
         folder / "split.json",
         {
+            "dataset": facts.dataset,
             "classes": list(facts.classes),
             "image_size": facts.image_size,
             "mean": list(facts.mean),
@@ -67,7 +69,7 @@ def load(folder: Path) -> Split:
         if files.digest(folder / f"{name}.npy") != facts[f"{name}_sha256"]:
             raise Refusal(f"{folder / name}.npy is not what was prepared: `dvc repro -f prepare` makes it anew")
     return Split(
-        facts=Facts(tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
+        facts=Facts(facts["dataset"], tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
         images=np.load(folder / "images.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy"),
     )

@@ -94,7 +94,7 @@ def read_card(folder: Path) -> Card:
         facts = content["facts"]
         return Card(
             architecture=TypeAdapter(params.Network).validate_python(content["architecture"]),
-            facts=Facts(tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
+            facts=Facts(facts["dataset"], tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
             widths={name: tuple(width) for name, width in content["widths"].items()},
             quantization=content["quantization"] and params.StaticInt8.model_validate(content["quantization"]),
             parents=content["parents"],

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
 
 from stages.core import params
-from stages.core.running import files, forwarding, identity, pipeline, sources
+from stages.core.running import files, identity, messenger, pipeline, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
@@ -87,7 +87,7 @@ def _execute(stage: str) -> None:
     key = identity.key(stage, inputs, settings)
     journal = Run.open(stage, key)
     journal.start(_facts(stage, key, inputs, settings, parameters))
-    forwarding.ensure()
+    messenger.ensure()
     partials = {name: paths[name].with_name(paths[name].name + ".partial") for name in contract.outputs}
     for path in partials.values():
         files.remove(path)
@@ -119,6 +119,8 @@ def _facts(
         "stage": stage,
         "key": key,
         "pid": os.getpid(),
+        "host": platform.node(),
+        "folder": str(Path.cwd()),
         "commit": identity.commit(),
         "pipeline": pipeline.state(stages),
         "experiment": os.environ.get("DVC_EXP_NAME", ""),

@@ -41,6 +41,7 @@ class Run:
         self.scratch = folder / "scratch"
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "lock")
+        self._versions: list[dict[str, Any]] = []
         self._path = folder / "journal.jsonl"
         self._steps = {(event["series"], event["step"]) for event in self._mend() if event["event"] == "step"}
 
@@ -80,20 +81,29 @@ class Run:
         self._write("tags", values=facts)
 
     def keep(self, name: str, path: Path) -> None:
-        """Hold on to an output as it is now: its file may be replaced before it is sent."""
+        """Hold on to an output as it is now, since its file may be replaced before it is sent; of data, the facts."""
         copy = self.folder / "artifacts" / name
         files.remove(copy)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
+        if (path / "split.json").exists():
+            copy.mkdir()
+            _link(path / "split.json", copy / "split.json")
+        elif path.is_dir():
             shutil.copytree(path, copy, copy_function=_link)
         else:
             _link(path, copy)
         self._write("artifact", name=name)
 
+    def register(self, artifact: str, file: str, model: str, **facts: Any) -> None:
+        """A file that passed its gates becomes a version of a model, once the stage has finished."""
+        self._versions.append({"artifact": artifact, "file": file, "model": model, **facts})
+
     def end(self, status: str, reason: str = "") -> None:
         """`finished`, `failed` or `killed`; only a finished stage gives up what it would resume from."""
         if status == "finished":
             files.remove(self.scratch)
+            for version in self._versions:
+                self._write("register", **version)
         self._write("end", status=status, reason=reason)
         self._lock.release()
 

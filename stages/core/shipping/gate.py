@@ -1,5 +1,6 @@
 """No file leaves that does not answer as the network it was made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +36,15 @@ def parity(name: str, found: Parity, limits: params.Export) -> None:
         )
 
 
-def integer(name: str, kernels: dict[str, int], size: int, float_size: int, limits: params.Export) -> None:
+def integer(
+    name: str, file: Mapping[str, float | int], float_file: Mapping[str, float | int], limits: params.Export
+) -> None:
     """INT8 means integer kernels and a file of integers."""
-    if kernels["integer_kernels"] == 0:
+    if file["integer_kernels"] == 0:
         raise Refusal(f"{name}.onnx runs no integer kernel: it may not be called INT8; nothing is exported")
-    if size > limits.max_int8_size * float_size:
+    share = file["bytes"] / float_file["bytes"]
+    if share > limits.max_int8_size:
         raise Refusal(
-            f"{name}.onnx has {size} bytes, {size / float_size:.0%} of the float file's {float_size} (the gate: "
+            f"{name}.onnx has {file['bytes']} bytes, {share:.0%} of the float file's {float_file['bytes']} (the gate: "
             f"{limits.max_int8_size:.0%}): too big for an INT8 file; a larger network, or a larger export.max_int8_size"
         )

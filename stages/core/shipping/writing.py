@@ -80,6 +80,7 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
     model.producer_name = PRODUCER
     model.doc_string = "Pictures as uint8 RGB [batch, height, width, 3] in, one logit for each class out."
     content = {
+        "dataset": card.facts.dataset,
         "classes": json.dumps(list(card.facts.classes), ensure_ascii=False),
         "image_size": str(card.facts.image_size),
         "fit": "largest centred square, resized with antialiased bicubic",

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.running.events import Register
+from stages.core.tracking.events import Register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

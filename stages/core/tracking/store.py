@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.running import files, mlflow_models
-from stages.core.running.events import Artifact, End, Event, Metrics, Register, Start, Step, Tags
+from stages.core.running import files
+from stages.core.tracking import models
+from stages.core.tracking.events import Artifact, End, Event, Metrics, Register, Start, Step, Tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +71,7 @@ class Store:
                     self._artifact(child, journal / "artifacts" / event.name, event.name)
                 case Register():
                     path = journal / "artifacts" / event.artifact / event.file
-                    mlflow_models.register(self._client, child.run_id, path, event)
+                    models.register(self._client, child.run_id, path, event)
                 case End():
                     numbers.send()
                     self.end(child, event.status, event.reason, event.milliseconds)

@@ -1,13 +1,8 @@
-"""Journals on their way to MLflow: `python -m stages.core.running.forwarding`, a process of its own.
+"""Journals on their way to MLflow.
 
-A stage starts it and forgets it. Whatever MLflow does then, absent, broken, slow or out of reach, happens here, and the
-journals wait for the next attempt.
+Whatever MLflow does, absent, broken, slow or out of reach, happens here, and the journals wait for the next attempt.
 """
 
-import argparse
-import os
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,83 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from stages.core.running import files, journal, sources
-from stages.core.running.outbox import Journal, Sent
+from stages.core.running import files
+from stages.core.running.messenger import COMMAND
+from stages.core.tracking.outbox import Journal, Sent
 
 if TYPE_CHECKING:
-    from stages.core.running.mlflow_store import Store
+    from stages.core.tracking.store import Store
 
-COMMAND = "python -m stages.core.running.forwarding"
 POLL = 0.5  # seconds
-LINGER = 6.0  # the next stage of a pipeline is there before this, and finds MLflow already imported
 ATTEMPTS = 3
 BACK_OFF = 30.0  # seconds at most between attempts while a stage is at work
-QUIET = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
-
-
-def ensure() -> None:
-    """See to it that somebody forwards journals; it costs milliseconds and never fails."""
-    if os.environ.get("LIGHTVISION_TRACKING") == "off":
-        return
-    home = journal.home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        _start(home)
-        unsent = home / "unsent.txt"
-        if unsent.exists():
-            _note(unsent.read_text(encoding="utf-8").strip())
-    except OSError as error:
-        _note(f"MLflow is not told of this: {error}")
-
-
-def _start(home: Path) -> None:
-    """Through a shell that ends at once: the forwarder is nobody's child, and holds none of the stage's pipes."""
-    log = home / "forwarding.log"
-    if log.exists() and log.stat().st_size > 1_000_000:
-        log.unlink()
-    command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, *COMMAND.split()[1:], "--linger"]
-    path = os.pathsep.join(filter(None, (str(sources.ROOT), os.environ.get("PYTHONPATH"))))
-    with log.open("ab") as stream:
-        subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            cwd=home.parent,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-            check=False,
-        )
-
-
-def _note(text: str) -> None:
-    from stages.core.running import progress  # rich takes 0.1 s, and most stages have nothing to be told
-
-    progress.note(text)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Send what waits to MLflow, and follow what runs.")
-    parser.add_argument("--linger", action="store_true", help="stay some seconds for the next stage")
-    arguments = parser.parse_args()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    home = journal.home()
-    home.mkdir(parents=True, exist_ok=True)
-    os.chdir(home.parent)  # MLflow resolves mlflow.db and mlruns against the current folder
-    try:
-        with FileLock(home / "forwarding.lock", timeout=3):
-            os.nice(5)
-            print(Forwarder(home).follow(LINGER if arguments.linger else 0), flush=True)
-    except Timeout:
-        print("MLflow: another forwarder is at work")
 
 
 @dataclass(frozen=True)
@@ -169,7 +97,7 @@ class Forwarder:
         self._report()
 
     def _connect(self) -> "Store":
-        from stages.core.running.mlflow_store import Store
+        from stages.core.tracking.store import Store
 
         self._store = self._store or Store()
         return self._store
@@ -223,7 +151,3 @@ def _root(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from stages.core.running import files
 
 if TYPE_CHECKING:
-    from stages.core.running.events import Event
+    from stages.core.tracking.events import Event
 
 LINES = 200  # sent between two notes of how far we are
 FORGET = 7 * 24 * 3600  # seconds; unfinished work that nobody came back to

@@ -1,0 +1,78 @@
+"""A small world that all tests share: pictures of three classes, and settings that learn them in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import prepare
+from stages.core import params
+from stages.core.running import sources
+from stages.core.running.journal import Run
+
+CLASSES = ("bars", "blobs", "checks")
+SIZE = 8
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test starts a process that talks to MLflow, unless it asks for one."""
+    monkeypatch.setenv("LIGHTVISION_TRACKING", "off")
+
+
+@pytest.fixture(scope="session")
+def settings() -> params.Params:
+    """The defaults, with everything that takes time made small."""
+    defaults = params.load(sources.ROOT / "params.yaml").model_dump(mode="json")
+    small = {"name": "residual_cnn", "blocks": 2, "hidden_layers": 1}
+    defaults["compute"] |= {"device": "cpu", "threads": 1}
+    defaults["prepare"] |= {"image_size": SIZE, "calibration_images": 32}
+    defaults["train_teacher"]["network"] = small
+    defaults["distill"]["student"] = small
+    for section in ("train_teacher", "distill", "prune"):
+        defaults[section]["training"] |= {"epochs": 3, "patience": 3, "batch_size": 16}
+    defaults["export"] |= {"min_agreement": 0.9, "max_accuracy_drop": 0.1, "max_int8_size": 0.999}
+    defaults["benchmark"] |= {"rounds": 3, "seconds_per_file": 0.05}
+    return params.Params.model_validate(defaults)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders: 40 pictures of each class, as PNG."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for number in range(40):
+            Image.fromarray(draw(label, generator)).save(root / name / f"{number:02}.png")
+    return root
+
+
+def draw(label: int, generator: np.random.Generator) -> np.ndarray:
+    """12 x 12 with noise: upright bars, a bright middle, or a checkerboard, in any colour."""
+    rows, columns = np.mgrid[:12, :12]
+    shift = generator.integers(3)
+    pattern = (
+        (columns + shift) % 4 < 2,
+        (rows - 5.5) ** 2 + (columns - 5.5) ** 2 < 16 + 4 * shift,
+        ((rows + shift) // 2 + columns // 2) % 2 == 0,
+    )[label]
+    colour = generator.uniform(100, 255, 3)
+    return np.clip(pattern[..., None] * colour + generator.normal(0, 12, (12, 12, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def prepared(settings: params.Params, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train, calibration, val and test of those pictures."""
+    folder = tmp_path_factory.mktemp("prepared")
+    source = params.Folder(name="folder", path=str(pictures))
+    prepare.main(
+        run=Run(folder / "run"),
+        prepare=settings.prepare.model_copy(update={"source": source}),
+        seed=0,
+        **{name: folder / name for name in ("train", "calibration", "val", "test")},
+        manifest=folder / "manifest.csv",
+        metrics=folder / "prepare.json",
+    )
+    return folder
