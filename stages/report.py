@@ -1,1 +1,65 @@
-"""placeholder"""
+"""One page for a person's eyes: every number comes from what the other stages wrote down."""
+
+from stages.core import params
+from stages.core.reporting import content, findings, lineage, rendering
+from stages.core.reporting.findings import Findings
+from stages.core.running import command
+from stages.core.running.command import Input, Output
+from stages.core.running.journal import Run
+
+
+def main(
+    run: Run,
+    report: params.Report,
+    prune: params.Prune,
+    evaluate: params.Evaluate,
+    export: params.Export,
+    seed: int,
+    prepared: Input,
+    trained: Input,
+    distilled: Input,
+    pruned: Input,
+    quantized: Input,
+    evaluated: Input,
+    exported: Input,
+    benchmarked: Input,
+    classes: Input,
+    confusion: Input,
+    curves: Input,
+    answers: Input,
+    teacher: Input,
+    student: Input,
+    control: Input,
+    pruned_model: Input,
+    quantized_model: Input,
+    shipped: Input,
+    page: Output,
+) -> None:
+    found = Findings(
+        prepared=findings.read(prepared, findings.Prepared),
+        trained=findings.read(trained, findings.Trained),
+        distilled=findings.read(distilled, findings.Distilled),
+        pruned=findings.read(pruned, findings.Pruned),
+        quantized=findings.read(quantized, findings.Quantized),
+        evaluated=findings.read(evaluated, findings.Evaluated),
+        exported=findings.read(exported, findings.Exported),
+        benchmarked=findings.read(benchmarked, findings.Benchmarked),
+        classes=findings.read_classes(classes),
+        confusion=findings.read_confusion(confusion),
+        curves=findings.read_curves(curves),
+        answers=findings.read_answers(answers),
+    )
+    folders = {
+        "teacher": teacher,
+        "student": student,
+        "control": control,
+        "pruned": pruned_model,
+        "quantized": quantized_model,
+    }
+    pedigree = lineage.read(folders, shipped / "quantized.onnx")
+    asked = content.Asked(report, prune, evaluate, export, seed)
+    page.write_text(rendering.render(content.gather(found, pedigree, answers, asked)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -5,9 +5,10 @@ labels.npy   int64
 split.json   classes, image size, normalisation, and the digests of the two arrays
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,12 @@ class Facts:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "Facts":
+        """As JSON holds them."""
+        numbers = tuple(content["mean"]), tuple(content["std"])
+        return cls(content["dataset"], tuple(content["classes"]), content["image_size"], *numbers)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ def load(folder: Path) -> Split:
         if files.digest(folder / f"{name}.npy") != facts[f"{name}_sha256"]:
             raise Refusal(f"{folder / name}.npy is not what was prepared: `dvc repro -f prepare` makes it anew")
     return Split(
-        facts=Facts(facts["dataset"], tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
+        facts=Facts.read(facts),
         images=np.load(folder / "images.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy"),
     )

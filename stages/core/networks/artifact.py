@@ -91,10 +91,9 @@ def read_card(folder: Path) -> Card:
         content: dict[str, Any] = files.read_json(path)
         if content["schema"] != SCHEMA:
             raise Refusal(f"{path} has schema {content['schema']}, this version reads {SCHEMA}")
-        facts = content["facts"]
         return Card(
             architecture=TypeAdapter(params.Network).validate_python(content["architecture"]),
-            facts=Facts(facts["dataset"], tuple(facts["classes"]), facts["image_size"], tuple(facts["mean"]), tuple(facts["std"])),
+            facts=Facts.read(content["facts"]),
             widths={name: tuple(width) for name, width in content["widths"].items()},
             quantization=content["quantization"] and params.StaticInt8.model_validate(content["quantization"]),
             parents=content["parents"],

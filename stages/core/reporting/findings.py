@@ -1,4 +1,4 @@
-"""What the other stages found, as they wrote it down: read strictly, so that nothing on the page can be a silent blank."""
+"""What the other stages wrote down, read strictly, so that nothing on the page can be a silent blank."""
 
 import json
 from dataclasses import dataclass

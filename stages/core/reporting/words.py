@@ -1,13 +1,12 @@
 """Numbers as a person reads them."""
 
-NEVER_ROUNDED_UP = 0.9995  # 99.97 % right is not 100 %
-
 
 def percent(share: float) -> str:
-    """One decimal; only all is 100.0 %, only nothing is 0.0 %."""
-    text = f"{share * 100:.1f}"
-    if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
-        text = f"{share * 100:.2f}"
+    """One decimal, more where rounding would turn a share into all or nothing."""
+    for decimals in range(1, 6):
+        text = f"{share * 100:.{decimals}f}"
+        if float(text) not in (0, 100) or share in (0, 1):
+            break
     return f"{text} %"
 
 
@@ -47,15 +46,15 @@ def factor(times: float) -> str:
 
 
 def faster(times: float) -> str:
-    return _compare(times, "faster than", "slower than", "as fast as")
+    return _compare(times, "faster", "slower", "equally fast")
 
 
 def smaller(times: float) -> str:
-    return _compare(times, "smaller than", "larger than", "as large as")
+    return _compare(times, "smaller", "larger", "equally large")
 
 
 def _compare(times: float, better: str, worse: str, even: str) -> str:
-    if factor(times) == "1.0×":
+    if factor(times) == factor(1 / times) == "1.0×":
         return even
     return f"{factor(times)} {better}" if times > 1 else f"{factor(1 / times)} {worse}"
 

@@ -89,7 +89,7 @@ class Journal:
 
     def events(self, offset: int) -> "Iterator[tuple[list[Event], int]]":
         """Some events at a time, and how far they reach; a line that is no event is passed over, and said so."""
-        from stages.core.running import events
+        from stages.core.tracking import events
 
         lines = self.text[offset:].splitlines(keepends=True)
         for begin in range(0, len(lines), LINES):

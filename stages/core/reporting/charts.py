@@ -1,0 +1,243 @@
+"""The page's charts, as Vega-Lite. Colours are CSS variables, so that light, dark and print need no second chart."""
+
+import math
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from stages.core.reporting.findings import NETWORKS, SHIPPED, Findings
+
+Specification = dict[str, Any]
+
+SHAPES = {"teacher": "square", "control": "diamond", "student": "circle", "pruned": "triangle-up", "quantized": "cross"}
+CURVES = {"teacher": ("teacher",), "distill": ("student", "control"), "prune": ("pruned",)}
+COUNTS_FIT = 24  # classes; in more, a count has no room in its cell
+
+
+def everything(findings: Findings) -> dict[str, Specification]:
+    rows = trade_off_rows(findings)
+    charts = {
+        "size": trade_off(rows, "megabytes", "file, MB (log)", None),
+        "latency": trade_off(rows, "milliseconds", "latency on one thread, ms (log)", "milliseconds"),
+        "channels": channels(findings),
+        "confusion": confusion(findings),
+    }
+    for name, networks in CURVES.items():
+        points = curve_rows(findings, networks)
+        charts[f"{name}-accuracy"] = accuracy_curve(points)
+        charts[f"{name}-loss"] = loss_curve(points)
+    return {name: specification(chart) for name, chart in charts.items()}
+
+
+def specification(chart: alt.LayerChart) -> Specification:
+    """Without the schema's address: the page names no place on the net that it does not need."""
+    content = chart.to_dict()
+    content.pop("$schema")
+    return content
+
+
+def colour() -> alt.Color:
+    scale = alt.Scale(domain=list(NETWORKS), range=[f"var(--{name})" for name in NETWORKS])
+    return alt.Color("network:N", scale=scale, legend=None)
+
+
+def shape() -> alt.Shape:
+    return alt.Shape("network:N", scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())), legend=None)
+
+
+# ----------------------------------------------------------------------------------------- accuracy for cost
+
+
+def trade_off_rows(findings: Findings) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name in SHIPPED:
+        file = getattr(findings.benchmarked.files, name)
+        rows.append(
+            {
+                "network": name,
+                "accuracy": file.accuracy * 100,
+                "accuracy_low": file.accuracy_low * 100,
+                "accuracy_high": file.accuracy_high * 100,
+                "megabytes": file.bytes / 1e6,
+                "milliseconds": file.one_thread.median,
+                "milliseconds_low": file.one_thread.low,
+                "milliseconds_high": file.one_thread.high,
+            }
+        )
+    return rows
+
+
+def front(rows: list[dict[str, Any]], cost: str) -> list[str]:
+    """The networks that no other beats in one respect without losing in the other (Pareto)."""
+
+    def beaten(row: dict[str, Any]) -> bool:
+        return any(
+            other["accuracy"] >= row["accuracy"]
+            and other[cost] <= row[cost]
+            and (other["accuracy"], other[cost]) != (row["accuracy"], row[cost])
+            for other in rows
+        )
+
+    return [row["network"] for row in rows if not beaten(row)]
+
+
+def trade_off(rows: list[dict[str, Any]], cost: str, title: str, spread: str | None) -> alt.LayerChart:
+    lowest, highest = min(row["accuracy_low"] for row in rows), max(row["accuracy_high"] for row in rows)
+    room = (highest - lowest) / 10
+    heights = alt.Scale(domain=[max(0, lowest - room), min(100, highest + room)], nice=False)
+    costs = [row[limit] for row in rows for limit in (cost, f"{cost}_low", f"{cost}_high") if limit in row]
+    widths = alt.Scale(type="log", domain=[min(costs) / 1.3, max(costs) * 1.3], nice=False)
+    base = alt.Chart(alt.Data(values=rows)).encode(color=colour())
+    x = alt.X(f"{cost}:Q", title=title, scale=widths, axis=alt.Axis(format="~g", values=ticks(min(costs), max(costs))))
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
+        x=x,
+        y=alt.Y("accuracy_low:Q", title="accuracy on test, %", scale=heights, axis=alt.Axis(tickCount=5)),
+        y2="accuracy_high:Q",
+    )
+    tips = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
+        alt.Tooltip("accuracy_low:Q", title="from", format=".2f"),
+        alt.Tooltip("accuracy_high:Q", title="to", format=".2f"),
+        alt.Tooltip("megabytes:Q", title="MB", format=".3~f"),
+        alt.Tooltip("milliseconds:Q", title="ms", format=".3~g"),
+    ]
+    dots = base.mark_point(filled=True, size=130, opacity=1).encode(x=x, y="accuracy:Q", shape=shape(), tooltip=tips)
+    layers = [bars, dots]
+    if spread:
+        sides = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
+            x=alt.X(f"{spread}_low:Q"), x2=f"{spread}_high:Q", y="accuracy:Q"
+        )
+        layers.insert(1, sides)
+    description = f"Accuracy with its interval against {title}; the same numbers stand in the table of every step."
+    return alt.layer(*layers).properties(width="container", height=260, description=description)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of every decade, as a person would mark a logarithmic ruler."""
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    found = [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
+    return [value for value in found if low / 1.3 <= value <= high * 1.3]
+
+
+# ------------------------------------------------------------------------------------------ learning curves
+
+
+def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
+    """Each epoch, whether it is the one that was kept, and what a network was before its first."""
+    lessons = {
+        "teacher": findings.trained,
+        "student": findings.distilled.student,
+        "control": findings.distilled.control,
+        "pruned": findings.pruned,
+    }
+    rows = findings.curves[findings.curves["network"].isin(networks)].copy()
+    rows["kept"] = [
+        epoch == lessons[name].best_epoch for name, epoch in zip(rows["network"], rows["epoch"], strict=True)
+    ]
+    rows["val_accuracy"] *= 100
+    if "pruned" in networks:
+        before = findings.pruned.val_accuracy_before_recovery * 100
+        start = pd.DataFrame([{"network": "pruned", "epoch": 0.0, "val_accuracy": before, "kept": False}])
+        rows = pd.concat([start, rows], ignore_index=True)
+    return rows
+
+
+def records(rows: pd.DataFrame, *columns: str) -> alt.Data:
+    """Plain values: JSON has no word for a value that is not there, so such rows are left out."""
+    return alt.Data(
+        values=rows.dropna(subset=list(columns)).filter(["network", "kept", "epoch", *columns]).to_dict("records")
+    )
+
+
+def epochs() -> alt.X:
+    return alt.X(
+        "epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6, grid=False)
+    )
+
+
+def accuracy_curve(rows: pd.DataFrame) -> alt.LayerChart:
+    base = alt.Chart(records(rows, "val_accuracy")).encode(
+        x=epochs(),
+        y=alt.Y("val_accuracy:Q", title="val accuracy, %", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=colour(),
+        tooltip=["network:N", "epoch:Q", alt.Tooltip("val_accuracy:Q", title="val accuracy, %", format=".2f")],
+    )
+    return _curve(base, "Val accuracy after each epoch")
+
+
+def loss_curve(rows: pd.DataFrame) -> alt.LayerChart:
+    lowest = rows[["val_loss", "train_loss"]].min(axis=None)
+    scale = alt.Scale(type="log", nice=False) if lowest > 0 else alt.Scale(zero=False)
+    base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(), color=colour())
+    tip = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("epoch:Q"),
+        alt.Tooltip("val_loss:Q", title="val loss", format=".4f"),
+        alt.Tooltip("train_loss:Q", title="train loss", format=".4f"),
+    ]
+    title = "loss (log)" if lowest > 0 else "loss"
+    val = base.encode(
+        y=alt.Y("val_loss:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5, format="~g")), tooltip=tip
+    )
+    train = base.mark_line(strokeWidth=1.5, strokeDash=[3, 3], opacity=0.8).encode(y="train_loss:Q", tooltip=tip)
+    return _curve(val, "Loss on val (solid) and train (dashed) after each epoch", train)
+
+
+def _curve(base: alt.Chart, description: str, *below: alt.Chart) -> alt.LayerChart:
+    lines = base.mark_line(strokeWidth=2)
+    kept = base.transform_filter("datum.kept").mark_point(filled=True, size=70, opacity=1)
+    touch = base.mark_point(size=160, opacity=0)  # something to point at, everywhere on the line
+    return alt.layer(*below, lines, kept, touch).properties(width="container", height=190, description=description)
+
+
+# --------------------------------------------------------------------------------------- channels and classes
+
+
+def channels(findings: Findings) -> alt.LayerChart:
+    rows = [
+        {"layer": name, "before": width.before, "after": width.after, "kept": width.after / width.before}
+        for name, width in findings.pruned.channels.items()
+    ]
+    tips = ["layer:N", "before:Q", "after:Q", alt.Tooltip("kept:Q", format=".1%")]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=140)),
+        tooltip=tips,
+    )
+    before = base.mark_bar(color="var(--rule)", cornerRadiusEnd=2).encode(x=alt.X("before:Q", title="channels"))
+    after = base.mark_bar(color="var(--pruned)", cornerRadiusEnd=2, height={"band": 0.5}).encode(x="after:Q")
+    description = "Channels of each layer before (wide) and after pruning (narrow)"
+    return alt.layer(before, after).properties(width="container", height=alt.Step(20), description=description)
+
+
+def confusion(findings: Findings) -> alt.LayerChart:
+    """Only cells that hold a picture are drawn; each is as deep as its share of the actual class."""
+    names = findings.classes[findings.classes["network"] == "quantized"]["class"].tolist()
+    counts = findings.confusion.groupby(["actual", "predicted"], sort=False).size()
+    totals = findings.confusion["actual"].value_counts()
+    rows = [
+        {
+            "actual": actual,
+            "predicted": predicted,
+            "pictures": int(count),
+            "share": count / totals[actual],
+            "colour": "var(--right)" if actual == predicted else "var(--wrong)",
+            "depth": 0.12 + 0.3 * count / totals[actual] + (0.25 if actual != predicted else 0),
+        }
+        for (actual, predicted), count in counts.items()
+    ]
+    step = 30 if len(names) <= COUNTS_FIT else max(7, 720 // len(names))
+    axis = alt.Axis(ticks=False, domain=False, labelLimit=90, labelOverlap=len(names) > COUNTS_FIT)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("predicted:N", scale=alt.Scale(domain=names), title="predicted", axis=axis),
+        y=alt.Y("actual:N", scale=alt.Scale(domain=names), title="actual", axis=axis),
+        tooltip=["actual:N", "predicted:N", "pictures:Q", alt.Tooltip("share:Q", title="of the class", format=".1%")],
+    )
+    cells = base.mark_rect(stroke="var(--surface)", strokeWidth=1).encode(
+        color=alt.Color("colour:N", scale=None), opacity=alt.Opacity("depth:Q", scale=None)
+    )
+    layers = [cells]
+    if len(names) <= COUNTS_FIT:
+        layers.append(base.mark_text(color="var(--ink)", fontSize=11).encode(text="pictures:Q"))
+    return alt.layer(*layers).properties(width=alt.Step(step), height=alt.Step(step), description="Confusion matrix")

@@ -1,0 +1,42 @@
+"""From the teacher to the file: who was made from whom, by digest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.reporting import findings
+from stages.core.reporting.findings import SHIPPED, Model
+from stages.core.running import files
+from stages.core.running.errors import Refusal
+
+SHORT = 12
+PARENTS = {"control": "teacher", "student": "teacher", "pruned": "student", "quantized": "pruned"}
+
+
+@dataclass(frozen=True)
+class Link:
+    name: str
+    digest: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Pedigree:
+    models: dict[str, Model]
+    chain: list[Link]
+
+
+def read(folders: dict[str, Path], file: Path) -> Pedigree:
+    """The models' cards; a model that was made from another parent than the one at hand has no place on the page."""
+    models = {name: findings.read(folder / "model.json", Model) for name, folder in folders.items()}
+    digests = {name: files.digest(folder) for name, folder in folders.items()}
+    for name, parent in PARENTS.items():
+        if models[name].parents.get(parent) != digests[parent]:
+            raise Refusal(f"{folders[name]} was not made from {folders[parent]}: `dvc repro` rebuilds it")
+    links = [Link(name, digests[name][:SHORT], describe(models[name])) for name in SHIPPED]
+    return Pedigree(models, [*links, Link(file.name, files.digest(file)[:SHORT], "the file that is shipped")])
+
+
+def describe(model: Model) -> str:
+    method = model.quantization or model.architecture
+    arguments = ", ".join(f"{name} {value}" for name, value in method.items() if name != "name")
+    return f"{method['name']}: {arguments}" if arguments else str(method["name"])

@@ -1,0 +1,40 @@
+"""Everything that was found, in one HTML file that needs nothing else, not even a network."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import altair
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.core.reporting import summary, words
+
+HERE = Path(__file__).parent
+
+
+def render(content: dict[str, Any]) -> str:
+    """What the template asks for and is not given is an error; what it is given is text, never HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "whole": words.whole,
+        "points": words.points,
+        "chance": summary.probability,
+    }
+    template = environment.get_template("page.html.jinja")
+    return template.render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())
+
+
+def inline(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this very package
+
+
+@cache
+def vega() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed as one script, of the version that altair writes for."""
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return Markup(vl_convert.javascript_bundle(vl_version=version))  # noqa: S704 - vl_convert's own script
