@@ -3,7 +3,6 @@
 from stages.core import params
 from stages.core.reporting import content, findings, lineage, rendering
 from stages.core.reporting.findings import Findings
-from stages.core.running import command
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 
@@ -14,6 +13,7 @@ def main(
     prune: params.Prune,
     evaluate: params.Evaluate,
     export: params.Export,
+    benchmark: params.Benchmark,
     seed: int,
     prepared: Input,
     trained: Input,
@@ -57,9 +57,5 @@ def main(
         "quantized": quantized_model,
     }
     pedigree = lineage.read(folders, shipped / "quantized.onnx")
-    asked = content.Asked(report, prune, evaluate, export, seed)
+    asked = content.Asked(report, prune, evaluate, export, benchmark, seed)
     page.write_text(rendering.render(content.gather(found, pedigree, answers, asked)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -1,17 +1,24 @@
 """The page's charts, as Vega-Lite. Colours are CSS variables, so that light, dark and print need no second chart."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from stages.core.reporting.findings import NETWORKS, SHIPPED, Findings
+from stages.core.reporting.tables import pair_counts
 
 Specification = dict[str, Any]
+Chart = alt.LayerChart | alt.FacetChart  # as altair types what `properties` returns
 
 SHAPES = {"teacher": "square", "control": "diamond", "student": "circle", "pruned": "triangle-up", "quantized": "cross"}
 CURVES = {"teacher": ("teacher",), "distill": ("student", "control"), "prune": ("pruned",)}
+ROOM = 1.5  # beside the outermost points on a logarithmic axis
+FIT_WIDTH = alt.AutoSizeParams(type="fit-x", contains="padding")
+SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
+LABEL_FITS = 4  # characters beneath a cell
 COUNTS_FIT = 24  # classes; in more, a count has no room in its cell
 
 
@@ -30,7 +37,7 @@ def everything(findings: Findings) -> dict[str, Specification]:
     return {name: specification(chart) for name, chart in charts.items()}
 
 
-def specification(chart: alt.LayerChart) -> Specification:
+def specification(chart: Chart) -> Specification:
     """Without the schema's address: the page names no place on the net that it does not need."""
     content = chart.to_dict()
     content.pop("$schema")
@@ -82,12 +89,12 @@ def front(rows: list[dict[str, Any]], cost: str) -> list[str]:
     return [row["network"] for row in rows if not beaten(row)]
 
 
-def trade_off(rows: list[dict[str, Any]], cost: str, title: str, spread: str | None) -> alt.LayerChart:
+def trade_off(rows: list[dict[str, Any]], cost: str, title: str, spread: str | None) -> Chart:
     lowest, highest = min(row["accuracy_low"] for row in rows), max(row["accuracy_high"] for row in rows)
     room = (highest - lowest) / 10
     heights = alt.Scale(domain=[max(0, lowest - room), min(100, highest + room)], nice=False)
     costs = [row[limit] for row in rows for limit in (cost, f"{cost}_low", f"{cost}_high") if limit in row]
-    widths = alt.Scale(type="log", domain=[min(costs) / 1.3, max(costs) * 1.3], nice=False)
+    widths = alt.Scale(type="log", domain=[min(costs) / ROOM, max(costs) * ROOM], nice=False)
     base = alt.Chart(alt.Data(values=rows)).encode(color=colour())
     x = alt.X(f"{cost}:Q", title=title, scale=widths, axis=alt.Axis(format="~g", values=ticks(min(costs), max(costs))))
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
@@ -118,7 +125,7 @@ def ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 of every decade, as a person would mark a logarithmic ruler."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     found = [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
-    return [value for value in found if low / 1.3 <= value <= high * 1.3]
+    return [value for value in found if low / ROOM <= value <= high * ROOM]
 
 
 # ------------------------------------------------------------------------------------------ learning curves
@@ -132,7 +139,7 @@ def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
         "control": findings.distilled.control,
         "pruned": findings.pruned,
     }
-    rows = findings.curves[findings.curves["network"].isin(networks)].copy()
+    rows = findings.curves.loc[findings.curves["network"].isin(networks)].copy()
     rows["kept"] = [
         epoch == lessons[name].best_epoch for name, epoch in zip(rows["network"], rows["epoch"], strict=True)
     ]
@@ -157,7 +164,7 @@ def epochs() -> alt.X:
     )
 
 
-def accuracy_curve(rows: pd.DataFrame) -> alt.LayerChart:
+def accuracy_curve(rows: pd.DataFrame) -> Chart:
     base = alt.Chart(records(rows, "val_accuracy")).encode(
         x=epochs(),
         y=alt.Y("val_accuracy:Q", title="val accuracy, %", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
@@ -167,9 +174,13 @@ def accuracy_curve(rows: pd.DataFrame) -> alt.LayerChart:
     return _curve(base, "Val accuracy after each epoch")
 
 
-def loss_curve(rows: pd.DataFrame) -> alt.LayerChart:
-    lowest = rows[["val_loss", "train_loss"]].min(axis=None)
-    scale = alt.Scale(type="log", nice=False) if lowest > 0 else alt.Scale(zero=False)
+def loss_curve(rows: pd.DataFrame) -> Chart:
+    losses = rows[["val_loss", "train_loss"]]
+    lowest, highest = float(losses.min(axis=None)), float(losses.max(axis=None))
+    axis, scale = alt.Axis(tickCount=5, format="~g"), alt.Scale(zero=False)
+    if lowest > 0:
+        axis = alt.Axis(values=ticks(lowest, highest), format="~g")
+        scale = alt.Scale(type="log", domain=[lowest / ROOM, highest * ROOM], nice=False)
     base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(), color=colour())
     tip = [
         alt.Tooltip("network:N"),
@@ -178,14 +189,12 @@ def loss_curve(rows: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("train_loss:Q", title="train loss", format=".4f"),
     ]
     title = "loss (log)" if lowest > 0 else "loss"
-    val = base.encode(
-        y=alt.Y("val_loss:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5, format="~g")), tooltip=tip
-    )
+    val = base.encode(y=alt.Y("val_loss:Q", title=title, scale=scale, axis=axis), tooltip=tip)
     train = base.mark_line(strokeWidth=1.5, strokeDash=[3, 3], opacity=0.8).encode(y="train_loss:Q", tooltip=tip)
     return _curve(val, "Loss on val (solid) and train (dashed) after each epoch", train)
 
 
-def _curve(base: alt.Chart, description: str, *below: alt.Chart) -> alt.LayerChart:
+def _curve(base: alt.Chart, description: str, *below: alt.Chart) -> Chart:
     lines = base.mark_line(strokeWidth=2)
     kept = base.transform_filter("datum.kept").mark_point(filled=True, size=70, opacity=1)
     touch = base.mark_point(size=160, opacity=0)  # something to point at, everywhere on the line
@@ -195,7 +204,7 @@ def _curve(base: alt.Chart, description: str, *below: alt.Chart) -> alt.LayerCha
 # --------------------------------------------------------------------------------------- channels and classes
 
 
-def channels(findings: Findings) -> alt.LayerChart:
+def channels(findings: Findings) -> Chart:
     rows = [
         {"layer": name, "before": width.before, "after": width.after, "kept": width.after / width.before}
         for name, width in findings.pruned.channels.items()
@@ -205,32 +214,37 @@ def channels(findings: Findings) -> alt.LayerChart:
         y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=140)),
         tooltip=tips,
     )
-    before = base.mark_bar(color="var(--rule)", cornerRadiusEnd=2).encode(x=alt.X("before:Q", title="channels"))
+    before = base.mark_bar(color="var(--rule)", cornerRadiusEnd=2).encode(
+        x=alt.X("before:Q", title="channels", axis=alt.Axis(tickCount=8))
+    )
     after = base.mark_bar(color="var(--pruned)", cornerRadiusEnd=2, height={"band": 0.5}).encode(x="after:Q")
     description = "Channels of each layer before (wide) and after pruning (narrow)"
-    return alt.layer(before, after).properties(width="container", height=alt.Step(20), description=description)
+    return alt.layer(before, after).properties(
+        width="container", height=alt.Step(20), autosize=FIT_WIDTH, description=description
+    )
 
 
-def confusion(findings: Findings) -> alt.LayerChart:
+def confusion(findings: Findings) -> Chart:
     """Only cells that hold a picture are drawn; each is as deep as its share of the actual class."""
     names = findings.classes[findings.classes["network"] == "quantized"]["class"].tolist()
-    counts = findings.confusion.groupby(["actual", "predicted"], sort=False).size()
-    totals = findings.confusion["actual"].value_counts()
+    totals = Counter(findings.confusion["actual"].tolist())
     rows = [
         {
             "actual": actual,
             "predicted": predicted,
-            "pictures": int(count),
+            "pictures": count,
             "share": count / totals[actual],
             "colour": "var(--right)" if actual == predicted else "var(--wrong)",
-            "depth": 0.12 + 0.3 * count / totals[actual] + (0.25 if actual != predicted else 0),
+            "depth": (SHALLOWEST if actual == predicted else MISTAKES_STAND_OUT) + 0.3 * count / totals[actual],
         }
-        for (actual, predicted), count in counts.items()
+        for (actual, predicted), count in pair_counts(findings.confusion).items()
     ]
     step = 30 if len(names) <= COUNTS_FIT else max(7, 720 // len(names))
     axis = alt.Axis(ticks=False, domain=False, labelLimit=90, labelOverlap=len(names) > COUNTS_FIT)
+    across = axis.copy()
+    across.labelAngle = 0 if max(len(name) for name in names) <= LABEL_FITS else -90
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("predicted:N", scale=alt.Scale(domain=names), title="predicted", axis=axis),
+        x=alt.X("predicted:N", scale=alt.Scale(domain=names), title="predicted", axis=across),
         y=alt.Y("actual:N", scale=alt.Scale(domain=names), title="actual", axis=axis),
         tooltip=["actual:N", "predicted:N", "pictures:Q", alt.Tooltip("share:Q", title="of the class", format=".1%")],
     )
@@ -240,4 +254,9 @@ def confusion(findings: Findings) -> alt.LayerChart:
     layers = [cells]
     if len(names) <= COUNTS_FIT:
         layers.append(base.mark_text(color="var(--ink)", fontSize=11).encode(text="pictures:Q"))
-    return alt.layer(*layers).properties(width=alt.Step(step), height=alt.Step(step), description="Confusion matrix")
+    return alt.layer(*layers).properties(
+        width=alt.Step(step),
+        height=alt.Step(step),
+        description="Confusion matrix",
+        view=alt.ViewBackground(stroke="var(--rule)"),
+    )

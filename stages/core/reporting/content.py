@@ -38,6 +38,7 @@ class Asked:
     prune: params.Prune
     evaluate: params.Evaluate
     export: params.Export
+    benchmark: params.Benchmark
     seed: int
 
 
@@ -49,23 +50,24 @@ def gather(found: Findings, pedigree: Pedigree, answers: Path, asked: Asked) -> 
         "seed": asked.seed,
         "found": found,
         "networks": NETWORKS,
-        "confidence": confidence,
+        "level": words.level(confidence),
+        "file_level": words.level(asked.benchmark.confidence),
         "limits": asked.export,
         "comparisons": list(pairs.values()),
         "charts": charts.everything(found),
         "examples": examples.read(answers, found.answers),
-        **_first_screen(found, pairs["quantized", "teacher"], asked.seed),
+        **_first_screen(found, pairs["quantized", "teacher"], asked),
         **_steps(found, pairs["student", "control"], asked),
         **_classes(found),
         **_origin(found, pedigree),
     }
 
 
-def _first_screen(found: Findings, against_teacher: comparison.Comparison, seed: int) -> dict[str, Any]:
+def _first_screen(found: Findings, against_teacher: comparison.Comparison, asked: Asked) -> dict[str, Any]:
     return {
         "headline": summary.headline(found),
-        "against_teacher": summary.against_teacher(against_teacher),
-        "caution": summary.caution(seed),
+        "against_teacher": summary.against_teacher(against_teacher, asked.evaluate.confidence),
+        "caution": summary.caution(asked.seed),
         "noise": summary.noise(found),
         "noisy_means": summary.NOISY,
         "tiles": summary.tiles(found),
@@ -76,7 +78,7 @@ def _steps(found: Findings, twins: comparison.Comparison, asked: Asked) -> dict[
     rows = charts.trade_off_rows(found)
     files = found.benchmarked.files
     return {
-        "steps": tables.steps(found, asked.evaluate.confidence),
+        "steps": tables.steps(found, asked.evaluate.confidence, asked.benchmark.confidence),
         "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
         "lessons": LESSONS,
         "distillation": summary.distillation(twins, asked.evaluate.confidence),
@@ -111,6 +113,7 @@ def _origin(found: Findings, pedigree: Pedigree) -> dict[str, Any]:
     machine = found.benchmarked.machine
     return {
         "chain": pedigree.chain,
+        "dataset": labels.dataset,
         "image_size": labels.image_size,
         "small": labels.image_size < SMALL,
         "class_names": ", ".join(labels.classes),

@@ -153,6 +153,7 @@ class Benchmarked(Found):
 
 
 class Labels(Found):
+    dataset: str
     classes: list[str]
     image_size: int
 

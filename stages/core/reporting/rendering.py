@@ -37,4 +37,4 @@ def inline(name: str) -> Markup:
 def vega() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script, of the version that altair writes for."""
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return Markup(vl_convert.javascript_bundle(vl_version=version))  # noqa: S704 - vl_convert's own script
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version))  # noqa: S704 - vl_convert's own script

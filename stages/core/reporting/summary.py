@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from stages.core.reporting import words
 from stages.core.reporting.comparison import Comparison
-from stages.core.reporting.findings import Findings
+from stages.core.reporting.findings import SHIPPED, Findings
 
-NOISY = "the spread of the rounds is over 10 % of the median"
+NOISY = "the interval is too wide to rank files that are close"
 
 
 @dataclass(frozen=True)
@@ -17,20 +17,25 @@ class Tile:
 
 
 def headline(findings: Findings) -> str:
-    shipped, teacher = findings.benchmarked.files.quantized, findings.benchmarked.files.teacher
-    size = words.smaller(teacher.bytes / shipped.bytes)
-    speed = words.faster(shipped.one_thread.times_faster)
+    shipped = findings.benchmarked.files.quantized
     accuracy = f"{words.percent(shipped.accuracy)} {words.interval(shipped.accuracy_low, shipped.accuracy_high)}"
     return (
-        f"quantized.onnx: {words.megabytes(shipped.bytes)}, {size} and {speed} compared with the teacher, "
-        f"accuracy {accuracy} on {words.plural(findings.benchmarked.pictures, 'test picture')}."
+        f"quantized.onnx: {words.megabytes(shipped.bytes)}, {_gains(findings)}, accuracy {accuracy} on "
+        f"{words.plural(findings.benchmarked.pictures, 'test picture')}"
     )
 
 
-def against_teacher(found: Comparison) -> str:
+def _gains(findings: Findings) -> str:
+    shipped, teacher = findings.benchmarked.files.quantized, findings.benchmarked.files.teacher
+    size, speed = words.smaller(teacher.bytes / shipped.bytes), words.faster(shipped.one_thread.times_faster)
+    joint = "compared with" if "equally" in size + speed else "than"
+    return f"{size} and {speed} {joint} the teacher"
+
+
+def against_teacher(found: Comparison, confidence: float) -> str:
     """In plain words, also where they are unwelcome."""
     if not found.shown:
-        reach = f"{words.points(found.low)} to {words.points(found.high)} points"
+        reach = f"{words.points(found.low)} to {words.points(found.high)} points ({words.level(confidence)} interval)"
         return f"{_observed(found)}; no difference is shown. The true one may lie anywhere from {reach}."
     margin = f"on {words.plural(found.lost, 'picture')} only the teacher is right, on {found.won:,} only this network"
     return f"{_observed(found)}, and the pictures show it: {margin} ({chance(found.p)})."
@@ -48,7 +53,7 @@ def chance(p: float) -> str:
 
 
 def probability(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def caution(seed: int) -> str:
@@ -60,16 +65,8 @@ def caution(seed: int) -> str:
 
 def noise(findings: Findings) -> str:
     """Which timings should not be trusted to the last digit."""
-    files = findings.benchmarked.files
-    named = {"teacher": files.teacher, "student": files.student, "pruned": files.pruned, "quantized": files.quantized}
-    noisy = [name for name, file in named.items() if file.one_thread.noisy]
-    if not noisy:
-        return ""
-    return f"Noisy timing of {_listed(noisy)} on one thread: {NOISY}."
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    noisy = [name for name in SHIPPED if getattr(findings.benchmarked.files, name).one_thread.noisy]
+    return f"Noisy timing of {words.listed(noisy)} on one thread: {NOISY}." if noisy else ""
 
 
 def tiles(findings: Findings) -> list[Tile]:
@@ -102,12 +99,14 @@ def tiles(findings: Findings) -> list[Tile]:
 
 def distillation(found: Comparison, confidence: float) -> tuple[str, str]:
     """Student against control: the word, and the reason for it."""
+    if not found.lost + found.won:
+        return "Not shown", "Student and control are right on the very same test pictures."
     alone = f"{words.plural(found.won, 'test picture')} only the student is right, on {found.lost:,} only the control"
     reason = f"On {alone} (exact McNemar test, {chance(found.p)})."
     if not found.shown:
         return "Not shown", f"{reason} With one seed and these pictures, distillation may help, hurt or do nothing."
     word = "Helps" if found.won > found.lost else "Hurts"
-    return word, f"{reason} That is more than chance at {words.percent(confidence)}, for this seed and this student."
+    return word, f"{reason} That is more than chance at {words.level(confidence)}, for this seed and this student."
 
 
 def distillation_on_val(findings: Findings) -> str:

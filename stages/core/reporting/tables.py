@@ -1,8 +1,8 @@
 """What the page shows in rows and columns, already in words."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -13,9 +13,12 @@ from stages.core.reporting.findings import NETWORKS, SHIPPED, File, Findings, Ju
 
 @dataclass(frozen=True)
 class Cell:
-    text: str
-    detail: str = ""
+    """`quiet` says why there is no number."""
+
+    text: str = ""
+    details: tuple[str, ...] = ()
     warning: str = ""
+    quiet: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,16 @@ class Row:
     cells: list[Cell]
 
 
-NOT_SHIPPED = Cell("not shipped")
+NOT_SHIPPED, NO_PARENT, REFERENCE = Cell(quiet="not shipped"), Cell(quiet="no parent"), Cell(quiet="reference")
 
 
-def steps(findings: Findings, confidence: float) -> dict[str, list[Row]]:
+def steps(findings: Findings, confidence: float, timing_confidence: float) -> dict[str, list[Row]]:
     """Every network is a column, every measurement a row."""
-    level = f"{confidence * 100:g} %"
+    level, timing_level = words.level(confidence), words.level(timing_confidence)
     return {
-        "Answers on test": _answers(findings, f"{level} Wilson interval below"),
+        "Answers on test": _answers(findings, f"{level} interval (Wilson)"),
         "Size": _size(findings),
-        "Latency of the file": _latency(findings, f"median of the rounds, {level} interval below"),
+        "Latency of the file": _latency(findings, f"median, {timing_level} interval, p95"),
     }
 
 
@@ -44,7 +47,10 @@ def _answers(findings: Findings, interval: str) -> list[Row]:
         Row(
             "Accuracy",
             interval,
-            [Cell(words.percent(one.accuracy), words.interval(one.accuracy_low, one.accuracy_high)) for one in judged],
+            [
+                Cell(words.percent(one.accuracy), (words.interval(one.accuracy_low, one.accuracy_high),))
+                for one in judged
+            ],
         ),
         Row("Loss", "cross entropy", [Cell(f"{one.loss:.3f}") for one in judged]),
         Row("Macro F1", "mean over the classes", [Cell(words.percent(one.macro_f1)) for one in judged]),
@@ -62,9 +68,9 @@ def _agreement(findings: Findings, name: str) -> Cell:
         "quantized": ("pruned", evaluated.quantized.agreement),
     }
     if name not in shares:
-        return Cell("no parent")
+        return NO_PARENT
     parent, share = shares[name]
-    return Cell(words.percent(share), f"with {parent}")
+    return Cell(words.percent(share), (f"with {parent}",))
 
 
 def _size(findings: Findings) -> list[Row]:
@@ -79,16 +85,16 @@ def _size(findings: Findings) -> list[Row]:
     )
     macs[NETWORKS.index("control")] = _share(words.millions(control.macs), control.macs, teacher.macs)
     return [
-        Row("Parameters", "share of the teacher's below", parameters),
+        Row("Parameters", "and share of the teacher's", parameters),
         Row("Multiply-accumulates", "for one picture", macs),
         Row(
             "File",
-            "ONNX, bytes and share below",
+            "ONNX, and share of the teacher's",
             _of_files(
                 findings,
                 lambda file: Cell(
                     words.megabytes(file.bytes),
-                    f"{words.whole(file.bytes)} B · {words.percent(file.bytes / teacher.bytes)}",
+                    (f"{words.whole(file.bytes)}{words.SPACE}B", words.percent(file.bytes / teacher.bytes)),
                 ),
             ),
         ),
@@ -102,36 +108,29 @@ def kernels(file: File) -> Cell:
 
 
 def _share(text: str, part: int, whole: int) -> Cell:
-    return Cell(text, words.percent(part / whole))
+    return Cell(text, (words.percent(part / whole),))
 
 
 def _latency(findings: Findings, interval: str) -> list[Row]:
+    speed = _of_files(findings, _speed)
+    speed[NETWORKS.index("teacher")] = REFERENCE
     return [
         Row("One thread", interval, _of_files(findings, lambda file: _timing(file.one_thread))),
         Row("All threads", interval, _of_files(findings, lambda file: _timing(file.all_threads))),
-        Row(
-            "Against the teacher",
-            "one thread, all threads below",
-            _of_files(
-                findings,
-                lambda file: Cell(
-                    f"{factor_of(file.one_thread)}",
-                    f"{factor_of(file.all_threads)} on all threads",
-                ),
-            ),
-        ),
+        Row("Against the teacher", "one thread, then all", speed),
     ]
 
 
-def factor_of(timing: Timing) -> str:
-    return words.faster(timing.times_faster)
+def _speed(file: File) -> Cell:
+    return Cell(words.faster(file.one_thread.times_faster), (words.faster(file.all_threads.times_faster),))
 
 
 def _timing(timing: Timing) -> Cell:
-    spread = (
-        f"[{words.milliseconds(timing.low)}, {words.milliseconds(timing.high)}] · p95 {words.milliseconds(timing.p95)}"
+    spread = f"[{words.milliseconds(timing.low)}, {words.milliseconds(timing.high)}]"
+    slowest = f"p95 {words.milliseconds(timing.p95)}"
+    return Cell(
+        f"{words.milliseconds(timing.median)}{words.SPACE}ms", (spread, slowest), "noisy" if timing.noisy else ""
     )
-    return Cell(f"{words.milliseconds(timing.median)} ms", spread, "noisy" if timing.noisy else "")
 
 
 def _of_files(findings: Findings, show: Callable[[File], Cell]) -> list[Cell]:
@@ -149,7 +148,7 @@ def gates(findings: Findings, limits: Export) -> list[dict[str, str | bool]]:
                 "file": f"{name}.onnx",
                 "agreement": words.percent(parity.agreement),
                 "difference": words.points(-parity.accuracy_drop),
-                "logit": f"{parity.largest_difference:.2g}",
+                "logit": words.tiny(parity.largest_difference),
                 "kernels": kernels(file).text,
                 "network": words.percent(getattr(findings.evaluated, name).accuracy),
                 "shipped": words.percent(file.accuracy),
@@ -159,43 +158,51 @@ def gates(findings: Findings, limits: Export) -> list[dict[str, str | bool]]:
     return rows
 
 
-def per_class(findings: Findings) -> list[dict[str, Any]]:
-    """The quantized network, with counts, since a share of few pictures says little."""
-    right = findings.confusion[findings.confusion["actual"] == findings.confusion["predicted"]]["actual"].value_counts()
-    said = findings.confusion["predicted"].value_counts()
+@dataclass(frozen=True)
+class ClassScore:
+    """With counts, since a share of few pictures says little; `said`: how often the class was the answer."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    pictures: int
+    right: int
+    said: int
+
+
+def per_class(findings: Findings) -> list[ClassScore]:
+    """The quantized network, class by class."""
     rows = findings.classes[findings.classes["network"] == "quantized"]
+    columns = (rows[name].tolist() for name in ("class", "precision", "recall", "f1", "pictures"))
+    said = Counter(findings.confusion["predicted"].tolist())
+    pairs = pair_counts(findings.confusion)
     return [
-        {
-            "name": row["class"],
-            "pictures": int(row["pictures"]),
-            "right": int(right.get(row["class"], 0)),
-            "said": int(said.get(row["class"], 0)),
-            "precision": float(row["precision"]),
-            "recall": float(row["recall"]),
-            "f1": float(row["f1"]),
-        }
-        for row in rows.to_dict("records")
+        ClassScore(name, precision, recall, f1, int(pictures), pairs[name, name], said[name])
+        for name, precision, recall, f1, pictures in zip(*columns, strict=True)
     ]
 
 
-def worst_class(classes: list[dict[str, Any]]) -> str:
-    judged = [row for row in classes if row["pictures"]]
-    worst = min(judged, key=lambda row: row["f1"])
-    if worst["f1"] == 1:
+def worst_class(scores: list[ClassScore]) -> str:
+    judged = [score for score in scores if score.pictures]
+    worst = min(judged, key=lambda score: score.f1)
+    if worst.f1 == 1:
         return "Every class is answered without a mistake."
-    others = sum(row["f1"] == worst["f1"] for row in judged) - 1
+    others = sum(score.f1 == worst.f1 for score in judged) - 1
     beside = f" ({words.plural(others, 'other class')} as bad)" if others else ""
     return (
-        f"Worst class: {worst['name']}{beside}, F1 {words.percent(worst['f1'])}, "
-        f"{worst['right']:,} of {words.plural(worst['pictures'], 'picture')} right."
+        f"Worst class: {worst.name}{beside}, F1 {words.percent(worst.f1)}, "
+        f"{worst.right:,} of {words.plural(worst.pictures, 'picture')} right."
     )
 
 
-def confusions(confusion: pd.DataFrame, most: int) -> list[dict[str, Any]]:
+def pair_counts(confusion: pd.DataFrame) -> Counter[tuple[str, str]]:
+    """Pictures for each pair of what is shown and what is answered."""
+    return Counter(zip(confusion["actual"].tolist(), confusion["predicted"].tolist(), strict=True))
+
+
+def confusions(confusion: pd.DataFrame, most: int) -> list[dict[str, str | int]]:
     """The commonest mistakes: with a hundred classes, nobody finds them in a heat map."""
-    wrong = confusion[confusion["actual"] != confusion["predicted"]]
-    counts = wrong.groupby(["actual", "predicted"], sort=True).size().sort_values(ascending=False, kind="stable")
-    return [
-        {"actual": actual, "predicted": predicted, "count": int(count)}
-        for (actual, predicted), count in counts.head(most).items()
-    ]
+    wrong = [(pair, count) for pair, count in pair_counts(confusion).items() if pair[0] != pair[1]]
+    ordered = sorted(wrong, key=lambda item: (-item[1], item[0]))
+    return [{"actual": pair[0], "predicted": pair[1], "count": count} for pair, count in ordered[:most]]

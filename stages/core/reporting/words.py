@@ -1,17 +1,21 @@
 """Numbers as a person reads them."""
 
+SPACE = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+
 
 def percent(share: float) -> str:
     """One decimal, more where rounding would turn a share into all or nothing."""
-    for decimals in range(1, 6):
-        text = f"{share * 100:.{decimals}f}"
-        if float(text) not in (0, 100) or share in (0, 1):
-            break
-    return f"{text} %"
+    texts = (f"{share * 100:.{decimals}f}" for decimals in range(1, 6))
+    text = next((text for text in texts if float(text) not in (0, 100) or share in (0, 1)), f"{share * 100}")
+    return f"{text}{SPACE}%"
+
+
+def level(confidence: float) -> str:
+    return f"{confidence * 100:g}{SPACE}%"
 
 
 def interval(low: float, high: float) -> str:
-    return f"[{low * 100:.1f}, {high * 100:.1f}]"
+    return f"[{low * 100:.1f},{SPACE}{high * 100:.1f}]"
 
 
 def points(difference: float) -> str:
@@ -29,11 +33,11 @@ def sign(number: float) -> str:
 def megabytes(count: int) -> str:
     """Megabytes are millions of bytes; small files keep three digits."""
     size = count / 1e6
-    return f"{size:.2f} MB" if size >= 0.1 else f"{count / 1e3:.3g} kB"
+    return f"{size:.2f}{SPACE}MB" if size >= 0.1 else f"{count / 1e3:.3g}{SPACE}kB"
 
 
 def millions(count: int) -> str:
-    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k"
+    return f"{count / 1e6:.3g}{SPACE}M" if count >= 1e6 else f"{count / 1e3:.3g}{SPACE}k"
 
 
 def whole(count: float) -> str:
@@ -42,7 +46,7 @@ def whole(count: float) -> str:
 
 def factor(times: float) -> str:
     """Two digits are all that such a ratio bears."""
-    return f"{times:.0f}×" if times >= 10 else f"{times:.1f}×"
+    return f"{times:,.0f}×" if times >= 10 else f"{times:.1f}×"
 
 
 def faster(times: float) -> str:
@@ -60,9 +64,23 @@ def _compare(times: float, better: str, worse: str, even: str) -> str:
 
 
 def milliseconds(time: float) -> str:
-    return f"{time:.3g}" if time < 100 else f"{time:.0f}"
+    """Three digits, also where the last is a zero."""
+    return f"{time:#.3g}" if time < 100 else f"{time:.0f}"
 
 
 def plural(count: int, noun: str) -> str:
     ending = "es" if noun.endswith("ss") else "s"
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{ending}"
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def tiny(number: float) -> str:
+    """Two digits; a power of ten where zeros would have to be counted."""
+    if number == 0 or abs(number) >= 1e-3:
+        return f"{number:.2g}"
+    digits, exponent = f"{number:.1e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits}{SPACE}·{SPACE}10{power}"

@@ -1,0 +1,84 @@
+"""A mistake in params.yaml dies before anything else happens, with the allowed words beside it."""
+
+import typing
+from pathlib import Path
+
+import pytest
+
+from stages.core import params, pruning
+from stages.core.datasets.sources import SOURCES
+from stages.core.networks.families import FAMILIES
+from stages.core.running.errors import Refusal
+from stages.core.running.sources import ROOT
+from stages.core.training.objectives import OBJECTIVES
+from stages.core.training.optimizers import OPTIMIZERS
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("sparsity: 0.5", "sparsty: 0.5", r"prune\.sparsty is not a parameter; allowed here: sparsity, importance"),
+        ("sparsity: 0.5", "sparsity: 1.5", r"prune\.sparsity: .*less than 1, got 1\.5"),
+        ("sparsity: 0.5", "sparsity: half", r"prune\.sparsity: .*valid number, got 'half'"),
+        ("sparsity: 0.5", "sparsity: .nan", r"prune\.sparsity"),
+        ("{name: l2}", "{name: l7}", r"prune\.importance: .*'l1', 'l2', 'random'"),
+        ("{name: digits}", "{name: digits, path: x}", r"path is not a parameter; allowed here: name"),
+        (
+            "temperature: 4.0",
+            "temprature: 4.0",
+            r"temprature is not a parameter; allowed here: name, temper",
+        ),
+        ("temperature: 4.0", "temperature: 0", r"temperature: .*greater than 0"),
+        ("alpha: 0.9", "alpha: 1.1", r"alpha: .*less than or equal to 1"),
+        ("epochs: 10", "epochs: 2.5", r"train_teacher\.training\.epochs"),
+        ("seed: 0", "sead: 0", r"sead is not a parameter; allowed here: seed, compute"),
+        ("device: auto", "device: gpu", r"compute\.device: .*'cuda'"),
+        ("  image_size: 16\n", "", r"prepare\.image_size is missing"),
+        ("seed: 0", "seed: [", r"is not YAML"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert before in TEXT
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(Refusal, match=message):
+        params.load(path)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(Refusal, match=r"nowhere\.yaml is not there"):
+        params.load(Path("nowhere.yaml"))
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("rate: 2e-3", "rate: 1e-3", 1), encoding="utf-8")
+    assert params.load(path).train_teacher.training.optimizer.rate == 0.001
+
+
+def test_settings_cannot_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params.load(ROOT / "params.yaml").prune.sparsity = 0.9  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def names(annotation: object) -> set[str]:
+    """The names that a choice among methods allows."""
+    members = typing.get_args(typing.get_args(annotation)[0]) or (typing.get_args(annotation)[0],)
+    return {name for member in members for name in typing.get_args(member.model_fields["name"].annotation)}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "table"),
+    [
+        (names(params.Source), SOURCES),
+        (names(params.Network), FAMILIES),
+        (names(params.Objective), OBJECTIVES),
+        ({"sgd", "adamw"}, OPTIMIZERS),
+        ({"l1", "l2", "random"}, pruning.IMPORTANCES),
+    ],
+    ids=["sources", "networks", "objectives", "optimizers", "importances"],
+)
+def test_every_name_has_its_function(allowed: set[str], table: typing.Mapping[str, object]) -> None:
+    assert allowed == set(table)

@@ -1,0 +1,228 @@
+"""The integer network holds integers, the shipped file answers as its network, and the gate holds back all else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from stages import benchmark, export, quantize
+from stages.core import evaluation, loading, machine, params, quantization
+from stages.core.batches import on_device
+from stages.core.datasets import storage
+from stages.core.networks import artifact, families
+from stages.core.running.errors import Refusal
+from stages.core.running.journal import Run
+from stages.core.shipping import gate, running, writing
+
+SMALL = params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1)
+LAYERS = 8  # the stem, two blocks of two convolutions, one shortcut, two linear layers
+FOLDERS = ("teacher", "student", "pruned", "quantized")
+
+
+@pytest.fixture(scope="module")
+def models(settings: params.Params, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network under three names, its statistics moved as by training, and its integer twin."""
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    network = families.build(SMALL, 3)
+    facts = storage.load(prepared / "train").facts
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    for _ in range(20):
+        network(torch.randn(16, 3, 8, 8))
+    for name in FOLDERS[:3]:
+        artifact.save_float(root / name, network, SMALL, facts)
+    quantize.main(
+        run=Run(root / "run"),
+        quantize=settings.quantize,
+        compute=settings.compute,
+        seed=0,
+        calibration=prepared / "calibration",
+        val=prepared / "val",
+        pruned=root / "pruned",
+        quantized=root / "quantized",
+        metrics=root / "quantize.json",
+    )
+    torch.use_deterministic_algorithms(mode=False)
+    return root
+
+
+def ship(settings: params.Params, prepared: Path, models: Path, to: Path, **limits: float) -> Path:
+    export.main(
+        run=Run(to / "run"),
+        export=settings.export.model_copy(update=limits),
+        compute=settings.compute,
+        seed=0,
+        val=prepared / "val",
+        **{name: models / name for name in FOLDERS},
+        shipped=to / "shipped",
+        metrics=to / "export.json",
+    )
+    torch.use_deterministic_algorithms(mode=False)
+    return to / "shipped"
+
+
+@pytest.fixture(scope="module")
+def shipped(settings: params.Params, prepared: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ship(settings, prepared, models, tmp_path_factory.mktemp("shipped"))
+
+
+def test_the_integer_artifact_holds_integers(models: Path) -> None:
+    weights = load_file(models / "quantized" / "weights.safetensors")
+    codes = {name: value for name, value in weights.items() if name.endswith(".weight") and value.ndim > 1}
+    assert len(codes) == LAYERS
+    for name, value in codes.items():
+        assert value.dtype == torch.int8, name
+        assert value.abs().amax(dim=tuple(range(1, value.ndim))).min() == 127, "the range of each channel is used"
+        assert weights[f"{name}_scale"].numel() == len(value), "a scale for each channel"
+
+
+def test_the_integer_network_comes_back_to_the_bit(models: Path, settings: params.Params, prepared: Path) -> None:
+    pictures = on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
+    first, again = (loading.load(models / "quantized").network for _ in range(2))
+    assert torch.equal(evaluation.logits(first, pictures), evaluation.logits(again, pictures))
+    assert json.loads((models / "quantize.json").read_text())["most_levels_in_a_channel"] <= 255
+
+
+def test_a_float_loader_refuses_an_integer_model(models: Path) -> None:
+    with pytest.raises(Refusal, match="is quantized"):
+        artifact.load(models / "quantized")
+    with pytest.raises(Refusal, match="is not quantized"):
+        quantization.load(models / "pruned")
+
+
+def test_the_weights_are_rounded_to_the_nearest_code(models: Path) -> None:
+    """Against plain arithmetic on the float network, where no BatchNorm and no equalisation comes between."""
+    dense = artifact.load(models / "pruned").network.get_submodule("head.4").weight.detach()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    weights = load_file(models / "quantized" / "weights.safetensors")
+    found = weights["head.4.weight"].float() * weights["head.4.weight_scale"]
+    assert found.shape == dense.shape  # pyright: ignore[reportAttributeAccessIssue]
+    steps = weights["head.4.weight_scale"]
+    assert ((found / steps).round() - found / steps).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_file_answers_as_its_network(
+    shipped: Path, models: Path, settings: params.Params, prepared: Path, name: str
+) -> None:
+    split = storage.load(prepared / "test")
+    network = loading.load(models / name).network
+    expected = evaluation.logits(network, on_device(split, machine.choose(settings.compute, 0))).numpy()
+    torch.use_deterministic_algorithms(mode=False)
+    found = running.logits(shipped / f"{name}.onnx", split.images)
+    assert np.abs(found - expected).max() < (0.2 if name == "quantized" else 1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("name", ["pruned", "quantized"])
+def test_the_file_takes_any_number_of_pictures(shipped: Path, prepared: Path, name: str, count: int) -> None:
+    """With ONNX Runtime alone, as a person would use it."""
+    images = storage.load(prepared / "test").images[:count]
+    session = onnxruntime.InferenceSession(shipped / f"{name}.onnx")
+    together = session.run(["logits"], {"images": images})[0]
+    alone = [session.run(["logits"], {"images": image[None]})[0][0] for image in images]
+    assert np.asarray(together).shape == (count, 3)
+    assert np.allclose(together, alone, atol=1e-4)
+
+
+def test_the_file_says_how_to_use_it(shipped: Path) -> None:
+    facts = running.facts(shipped / "quantized.onnx")
+    assert json.loads(facts["classes"]) == ["bars", "blobs", "checks"]
+    assert facts["image_size"] == "8"
+    assert facts["weights"] == "int8"
+    assert int(facts["parameters"]) == int(running.facts(shipped / "pruned.onnx")["parameters"]) > 0
+
+
+def test_int8_means_integer_kernels_and_integers_in_the_file(shipped: Path) -> None:
+    assert running.kernels(shipped / "quantized.onnx") == {"integer_kernels": LAYERS, "float_kernels": 0}
+    assert running.kernels(shipped / "pruned.onnx") == {"integer_kernels": 0, "float_kernels": LAYERS}
+    model = onnx.load(shipped / "quantized.onnx")
+    large = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) > 100]
+    assert {tensor.data_type for tensor in large} == {onnx.TensorProto.INT8}
+
+
+def test_a_weight_changed_in_the_file_closes_the_gate(
+    settings: params.Params, prepared: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = writing.write
+
+    def planted(model: artifact.Model, path: Path, opset: int, facts: dict[str, str]) -> None:
+        honest(model, path, opset, facts)
+        file = onnx.load(path)
+        last = next(tensor for tensor in file.graph.initializer if tensor.name == "head.4.bias")
+        changed = onnx.numpy_helper.to_array(last) + np.array([9, 0, 0], np.float32)
+        last.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), last.name))
+        onnx.save(file, path)
+
+    monkeypatch.setattr(writing, "write", planted)
+    with pytest.raises(Refusal, match=r"teacher\.onnx is not the network it was made from: it agrees on \d"):
+        ship(settings, prepared, models, tmp_path)
+
+
+def test_an_int8_file_that_is_too_big_is_refused(
+    settings: params.Params, prepared: Path, models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Refusal, match=r"too big for an INT8 file"):
+        ship(settings, prepared, models, tmp_path, max_int8_size=0.1)
+
+
+def test_int8_without_integer_kernels_is_refused(settings: params.Params) -> None:
+    file = {"integer_kernels": 0, "bytes": 1}
+    with pytest.raises(Refusal, match="runs no integer kernel"):
+        gate.integer("quantized", file, {"bytes": 10}, settings.export)
+
+
+@pytest.mark.parametrize(
+    ("file", "passes"),
+    [([[2.0, 0], [0, 2]], True), ([[0.0, 2], [0, 2]], False), ([[np.nan, 0], [0, 2]], False)],
+    ids=["equal", "another answer", "not a number"],
+)
+def test_the_gate(settings: params.Params, file: list[list[float]], passes: bool) -> None:
+    limits = settings.export.model_copy(update={"min_agreement": 0.99})
+    found = gate.compare(np.array([[2.0, 0], [0, 2]]), np.array(file), np.array([0, 1]))
+    if passes:
+        gate.parity("x", found, limits)
+    else:
+        with pytest.raises(Refusal, match=r"x\.onnx"):
+            gate.parity("x", found, limits)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", None])
+def test_a_file_that_is_no_model_is_named(shipped: Path, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes((shipped / "pruned.onnx").read_bytes()[:3000] if content is None else content)
+    with pytest.raises(Refusal, match=r"broken\.onnx does not load"):
+        running.session(path, 1)
+
+
+def test_the_benchmark_measures_the_files(
+    shipped: Path, prepared: Path, settings: params.Params, tmp_path: Path
+) -> None:
+    benchmark.main(
+        run=Run(tmp_path / "run"),
+        benchmark=settings.benchmark,
+        test=prepared / "test",
+        shipped=shipped,
+        metrics=tmp_path / "benchmark.json",
+        rounds=tmp_path / "rounds.csv",
+    )
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(found["files"]) == set(FOLDERS)
+    assert found["machine"]["cores"] >= 1
+    split = storage.load(prepared / "test")
+    for name, file in found["files"].items():
+        path = shipped / f"{name}.onnx"
+        answers = running.logits(path, split.images).argmax(axis=1)
+        assert file["bytes"] == path.stat().st_size
+        assert file["accuracy"] == (answers == split.labels).mean()
+        for threads in ("one_thread", "all_threads"):
+            assert 0 < file[threads]["low"] <= file[threads]["median"] <= file[threads]["high"]
+            assert file[threads]["median"] <= file[threads]["p95"]
+    assert found["files"]["teacher"]["one_thread"]["times_faster_than_teacher"] == 1
