@@ -16,8 +16,9 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed, State
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from stages.core import params
@@ -28,11 +29,7 @@ EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping|is cached - skipping run")
 
 
-@flow(
-    name="pipeline",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),  # pyright: ignore[reportArgumentType]
-    log_prints=True,
-)
+@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=1))  # pyright: ignore[reportCallIssue]
 def pipeline(targets: list[str] | None = None) -> dict[str, str]:
     """One workspace holds one DVC lock, so stages run one at a time; the graph of tasks is that of dvc.yaml."""
     params.load(Path("params.yaml"))
@@ -40,7 +37,8 @@ def pipeline(targets: list[str] | None = None) -> dict[str, str]:
     futures: dict[str, PrefectFuture] = {}
     for name in in_order(stages, targets or list(stages)):
         parents = [futures[parent.name] for parent in dag.upstream(name, stages)]
-        futures[name] = reproduce.with_options(name=name).submit(name, wait_for=parents)
+        task_of_stage = reproduce.with_options(name=name)
+        futures[name] = task_of_stage.submit(name, wait_for=parents)  # pyright: ignore[reportCallIssue]
     states = {name: future.wait() or future.state for name, future in futures.items()}
     failed = [name for name, state in states.items() if not state.is_completed()]
     if failed:

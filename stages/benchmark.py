@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -31,7 +32,7 @@ def main(run: Run, benchmark: params.Benchmark, test: Input, shipped: Input, met
     run.metrics(metrics, {"machine": hardware.describe(), "pictures": len(judging), "files": results})
 
 
-def describe(path: Path, judging: Split, settings: params.Benchmark) -> dict[str, object]:
+def describe(path: Path, judging: Split, settings: params.Benchmark) -> dict[str, Any]:
     began = time.perf_counter()
     running.session(path, threads=1)
     load = time.perf_counter() - began

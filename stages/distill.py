@@ -49,7 +49,7 @@ def main(
         summaries
         | {
             "gain_on_val": summaries["student"]["val_accuracy"] - summaries["control"]["val_accuracy"],
-            "parameters": counting.parameters(network),
-            "macs": counting.multiply_accumulates(network, learning.facts.image_size),
+            "parameters": counting.parameters(artifact.load(student).network),
+            "macs": counting.multiply_accumulates(artifact.load(student).network, learning.facts.image_size),
         },
     )

@@ -64,7 +64,7 @@ def probabilities(folder: Path, split: Split, here: Machine) -> np.ndarray:
 def judge(chance: np.ndarray, labels: np.ndarray, settings: params.Evaluate) -> dict[str, float]:
     right = chance.argmax(axis=1) == labels
     low, high = statistics.wilson(int(right.sum()), len(right), settings.confidence)
-    scores = precision_recall_fscore_support(labels, chance.argmax(axis=1), average="macro", zero_division=0.0)
+    scores = precision_recall_fscore_support(labels, chance.argmax(axis=1), average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
@@ -77,7 +77,7 @@ def judge(chance: np.ndarray, labels: np.ndarray, settings: params.Evaluate) -> 
 
 def per_class(name: str, choice: np.ndarray, split: Split) -> pd.DataFrame:
     numbers = np.arange(len(split.facts.classes))
-    scores = precision_recall_fscore_support(split.labels, choice, labels=numbers, zero_division=0.0)
+    scores = precision_recall_fscore_support(split.labels, choice, labels=numbers, zero_division=0)  # pyright: ignore[reportArgumentType]
     columns = dict(zip(("precision", "recall", "f1", "pictures"), scores, strict=True))
     return pd.DataFrame({"network": name, "class": split.facts.classes, **columns})
 

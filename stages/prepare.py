@@ -1,13 +1,16 @@
 """Pictures of any kind become four verified splits: train, calibration (out of train), val and test."""
 
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
-import pandas as pd
 
 from stages.core import params
-from stages.core.datasets import pictures, storage
+from stages.core.datasets import pictures, splits, storage
 from stages.core.datasets.sources import SOURCES, Listing
-from stages.core.datasets.splits import CHOOSING, EXCLUDED, JUDGING, LEARNING, assign
-from stages.core.datasets.splits import calibration as choose_calibration
+from stages.core.datasets.splits import CHOOSING, EXCLUDED, JUDGING, LEARNING, Member
 from stages.core.running import progress
 from stages.core.running.command import Output
 from stages.core.running.journal import Run
@@ -26,28 +29,18 @@ def main(
 ) -> None:
     listing = SOURCES[prepare.source.name](prepare.source)
     pixels, contents = decode(listing, prepare.image_size)
-    table = pd.DataFrame(
-        {
-            "name": [item.name for item in listing.items],
-            "content": contents,
-            "label": [item.label for item in listing.items],
-        }
-    )
-    table["class"] = table["label"].map(lambda label: listing.classes[label])
-    table["split"] = assign(table, listing.classes, prepare.val_share, prepare.test_share, seed)
-    table["calibration"] = choose_calibration(table, table["split"], prepare.calibration_images, seed)
-    members = {
-        train: table["split"] == LEARNING,
-        calibration: table["calibration"],
-        val: table["split"] == CHOOSING,
-        test: table["split"] == JUDGING,
-    }
-    mean, std = storage.statistics(pixels[members[train].to_numpy()])
+    members = [Member(content, item.label) for content, item in zip(contents, listing.items, strict=True)]
+    places = splits.assign(members, listing.classes, prepare.val_share, prepare.test_share, seed)
+    calibrating = splits.calibration(members, places, prepare.calibration_images, seed)
+    at = np.array(places)
+    mean, std = storage.statistics(pixels[at == LEARNING])
     facts = storage.Facts(listing.name, listing.classes, prepare.image_size, mean, std)
-    for folder, chosen in members.items():
-        storage.write(folder, pixels[chosen.to_numpy()], table["label"][chosen].to_numpy(), facts)
-    table.sort_values("name").to_csv(manifest, index=False)
-    run.metrics(metrics, summarise(table, listing.classes))
+    labels = np.array([member.label for member in members])
+    chosen = {train: at == LEARNING, calibration: np.array(calibrating), val: at == CHOOSING, test: at == JUDGING}
+    for folder, here in chosen.items():
+        storage.write(folder, pixels[here], labels[here], facts)
+    write_manifest(manifest, listing, members, places, calibrating)
+    run.metrics(metrics, summarise(members, places, calibrating))
 
 
 def decode(listing: Listing, size: int) -> tuple[np.ndarray, list[str]]:
@@ -61,12 +54,23 @@ def decode(listing: Listing, size: int) -> tuple[np.ndarray, list[str]]:
     return pixels, contents
 
 
-def summarise(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, object]:
-    counts = table["split"].value_counts()
+def write_manifest(
+    path: Path, listing: Listing, members: Sequence[Member], places: Sequence[str], calibrating: Sequence[bool]
+) -> None:
+    rows = zip(listing.items, members, places, calibrating, strict=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["name", "content", "class", "split", "calibration"])
+        for item, member, place, calibrates in sorted(rows, key=lambda row: row[0].name):
+            writer.writerow([item.name, member.content, listing.classes[item.label], place, int(calibrates)])
+
+
+def summarise(members: Sequence[Member], places: Sequence[str], calibrating: Sequence[bool]) -> dict[str, object]:
+    counts, by_class = Counter(places), Counter(member.label for member in members)
     return {
-        "classes": len(classes),
-        "pictures": {name: int(counts.get(name, 0)) for name in (LEARNING, CHOOSING, JUDGING, EXCLUDED)},
-        "calibration": int(table["calibration"].sum()),
-        "copies": int(table["content"].duplicated().sum()),
-        "rarest_class": int(table["label"].value_counts().min()),
+        "classes": len(by_class),
+        "pictures": {name: counts[name] for name in (LEARNING, CHOOSING, JUDGING, EXCLUDED)},
+        "calibration": sum(calibrating),
+        "copies": len(members) - len({member.content for member in members}),
+        "rarest_class": min(by_class.values()),
     }

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.onnx import load_model
 
-from stages.core.running import files, messenger, sources
+from stages.core import params
+from stages.core.running import files, identity, messenger, pipeline, sources
 from stages.core.running.journal import Run
 from stages.core.tracking import __main__ as command
-from stages.core.tracking import events, forwarding
+from stages.core.tracking import events, forwarding, provenance
 from stages.core.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
@@ -58,6 +59,7 @@ def project(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forwarding, "POLL", 0.02)
     monkeypatch.setattr(forwarding, "BACK_OFF", 0.02)
+    monkeypatch.setattr(provenance, "upstream", lambda start: UPSTREAM.get(start.key, {}))
     monkeypatch.setenv("PYTHONPATH", str(sources.ROOT))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for name in ("MLFLOW_EXPERIMENT_NAME", "LIGHTVISION_TRACKING", "DVC_EXP_NAME"):
@@ -65,12 +67,16 @@ def project(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def begin(stage: str, key: str = "", **more: Any) -> Run:
+UPSTREAM: dict[str, dict[str, str]] = {}  # what the files of a project would tell, by key
+
+
+def begin(stage: str, key: str = "", upstream: Mapping[str, str] | None = None, **more: Any) -> Run:
     key = (key or stage).ljust(64, "0")
+    UPSTREAM[key] = dict(upstream or {})
     run = Run.open(stage, key)
     settings = {stage: {"training": {"epochs": 3, "rate": 0.1}, "method": {"name": "l2"}}, "seed": 0}
     facts = {"stage": stage, "key": key, "pid": os.getpid(), "commit": "c" * 40, "pipeline": "p" * 64}
-    run.start({**facts, "experiment": "", "settings": settings, "inputs": {}, "upstream": {}, "order": ORDER, **more})
+    run.start({**facts, "experiment": "", "settings": settings, "inputs": {}, "order": ORDER, **more})
     return run
 
 
@@ -453,3 +459,19 @@ def test_stages_do_not_load_mlflow() -> None:
     code = "import sys, stages.core.running.command; print('mlflow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=sources.ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+def test_upstream_is_told_by_the_files_while_they_are_those_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(sources.ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    settings = params.load(Path("params.yaml")).pick(("prepare", "seed"))
+    about = {"event": "start", "time": 0.0, "stage": "train_teacher", "key": "k", "pid": 1, "folder": str(tmp_path)}
+    start = events.Start(**about, pipeline=pipeline.state(pipeline.read()))
+    monkeypatch.chdir("/")
+    assert provenance.upstream(start) == {"prepare": identity.key("prepare", {}, settings)}
+    with (tmp_path / "params.yaml").open("a") as stream:
+        stream.write("# changed since\n")
+    assert provenance.upstream(start) == {"prepare": ""}

@@ -15,7 +15,7 @@ class Machine:
     device: torch.device
     precision: torch.dtype
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     @property
@@ -27,7 +27,7 @@ class Machine:
         return torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
 
     def place(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device, memory_format=self.layout)
+        return network.to(device=self.device, memory_format=self.layout)  # pyright: ignore[reportCallIssue]
 
 
 def choose(compute: params.Compute, seed: int) -> Machine:

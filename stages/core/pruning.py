@@ -52,7 +52,7 @@ def cut(network: nn.Module, ratio: float, settings: params.Prune, image_size: in
     pruner = torch_pruning.BasePruner(
         network,
         torch.zeros(2, 3, image_size, image_size),
-        importance=IMPORTANCES[settings.importance.name](),
+        importance=IMPORTANCES[settings.importance.name](),  # pyright: ignore[reportArgumentType]
         global_pruning=settings.ranking == "global",
         pruning_ratio=ratio,
         max_pruning_ratio=DEEPEST_CUT,

@@ -6,12 +6,12 @@ kernels want uint8 x int8. The artifact holds the integer codes and their scales
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import brevitas.nn as quantized_layers
 import torch
 from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
 from brevitas.graph.quantize import preprocess_for_quantize, quantize
-from brevitas.inject import ExtendedInjector
 from brevitas.nn.quant_layer import QuantWeightBiasInputOutputLayer
 from brevitas.quant import Int8WeightPerChannelFloat, Int32Bias, ShiftedUint8ActPerTensorFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ def _insert_quantizers(network: nn.Module, settings: params.StaticInt8, equalize
     )
 
 
-def _ranged(quantizer: type[ExtendedInjector], **percentiles: float) -> type[ExtendedInjector]:
+def _ranged(quantizer: Any, **percentiles: float) -> Any:
     """Brevitas is told its options by the attributes of a class."""
     return type(quantizer)(quantizer.__name__, (quantizer,), percentiles)
 

@@ -5,8 +5,9 @@ Copies of one picture always stay together, so that nothing leaks between splits
 """
 
 import hashlib
-
-import pandas as pd
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stages.core.running.errors import Refusal
 
@@ -14,53 +15,58 @@ EXCLUDED = "excluded"
 LEARNING, CHOOSING, JUDGING = "train", "val", "test"
 
 
-def assign(
-    manifest: pd.DataFrame, classes: tuple[str, ...], val_share: float, test_share: float, seed: int
-) -> pd.Series:
-    """One of train, val, test for each row; copies that bear conflicting labels are excluded.
+@dataclass(frozen=True)
+class Member:
+    """A picture, as far as its place is concerned: `content` is a digest of its pixels."""
 
-    The manifest has the columns `content` (a digest) and `label`.
-    """
+    content: str
+    label: int
+
+
+def assign(
+    members: Sequence[Member], classes: Sequence[str], val_share: float, test_share: float, seed: int
+) -> list[str]:
+    """One of train, val, test for each; copies that bear conflicting labels are excluded."""
     if val_share + test_share >= 1:
         raise Refusal(f"val_share {val_share} and test_share {test_share} leave nothing to train on")
-    places = pd.Series(LEARNING, index=manifest.index, name="split")
-    conflicting = manifest.groupby("content")["label"].transform("nunique") > 1
-    places[conflicting] = EXCLUDED
-    for label, rows in manifest[~conflicting].groupby("label"):
-        places[rows.index] = _deal(rows["content"], classes[int(str(label))], val_share, test_share, seed)
-    missing = set(range(len(classes))) - set(manifest[~conflicting]["label"])
-    if missing:
-        raise Refusal(f"class {classes[min(missing)]!r} has no picture left whose label is not in conflict")
-    return places
+    labels: dict[str, set[int]] = defaultdict(set)
+    for member in members:
+        labels[member.content].add(member.label)
+    places: dict[str, str] = {content: EXCLUDED for content, found in labels.items() if len(found) > 1}
+    for label, name in enumerate(classes):
+        contents = [member.content for member in members if member.label == label and member.content not in places]
+        places |= _deal(contents, name, val_share, test_share, seed)
+    return [places[member.content] for member in members]
 
 
-def calibration(manifest: pd.DataFrame, places: pd.Series, count: int, seed: int) -> pd.Series:
+def calibration(members: Sequence[Member], places: Sequence[str], count: int, seed: int) -> list[bool]:
     """Which training pictures calibrate: each class in its share, `count` in all or as many as there are."""
-    rows = manifest[places == LEARNING]
-    rank = rows["content"].map(lambda content: _rank(content, f"calibration-{seed}"))
-    order = rank.groupby(rows["label"]).rank(method="first") / rows.groupby("label")["label"].transform("size")
-    chosen = order.sort_values(kind="stable").index[:count]
-    return pd.Series(manifest.index.isin(chosen), index=manifest.index, name="calibration")
+    learning = [number for number, place in enumerate(places) if place == LEARNING]
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for number in sorted(learning, key=lambda number: _rank(members[number].content, f"calibration-{seed}")):
+        by_class[members[number].label].append(number)
+    order = {number: at / len(row) for row in by_class.values() for at, number in enumerate(row, start=1)}
+    chosen = set(sorted(order, key=lambda number: (order[number], members[number].label))[:count])
+    return [number in chosen for number in range(len(members))]
 
 
-def _deal(contents: pd.Series, name: str, val_share: float, test_share: float, seed: int) -> pd.Series:
+def _deal(contents: list[str], name: str, val_share: float, test_share: float, seed: int) -> dict[str, str]:
     """Deal one class's pictures out, in an order that only content and seed decide."""
-    unique = sorted(contents.unique(), key=lambda content: _rank(content, f"{seed}"))
-    if len(unique) < 3:
-        raise Refusal(f"class {name!r} has {len(unique)} different pictures; train, val and test need at least three")
-    copies = contents.value_counts()
-    wanted = {JUDGING: _quota(test_share, len(contents)), CHOOSING: _quota(val_share, len(contents))}
-    place: dict[str, str] = {}
-    for split, quota in wanted.items():
-        while quota > 0 and len(unique) > 1 + (split == JUDGING):
-            content = unique.pop()
+    copies = Counter(contents)
+    waiting = sorted(copies, key=lambda content: _rank(content, f"{seed}"))
+    if len(waiting) < 3:
+        raise Refusal(
+            f"class {name!r} has {len(waiting)} different pictures of undisputed label; "
+            "train, val and test need at least three"
+        )
+    place = dict.fromkeys(waiting, LEARNING)
+    for split, share, others in ((JUDGING, test_share, 2), (CHOOSING, val_share, 1)):
+        quota = max(1, round(share * len(contents)))
+        while quota > 0 and len(waiting) > others:
+            content = waiting.pop()
             place[content] = split
-            quota -= int(copies[content])
-    return contents.map(lambda content: place.get(content, LEARNING))
-
-
-def _quota(share: float, count: int) -> int:
-    return max(1, round(share * count))
+            quota -= copies[content]
+    return place
 
 
 def _rank(content: str, salt: str) -> str:

@@ -37,13 +37,12 @@ class ResNet18(nn.Module):
             self.conv1, self.maxpool = nn.Conv2d(3, widths[0], 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
-        before = widths[0]
-        for number, width in enumerate(widths, start=1):
-            blocks = nn.Sequential(Block(before, width, 1 if number == 1 else 2), Block(width, width, 1))
-            self.add_module(f"layer{number}", blocks)
-            before = width
+        self.layer1 = _pair(widths[0], widths[0], stride=1)
+        self.layer2 = _pair(widths[0], widths[1], stride=2)
+        self.layer3 = _pair(widths[1], widths[2], stride=2)
+        self.layer4 = _pair(widths[2], widths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(before, classes)
+        self.fc = nn.Linear(widths[3], classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,6 +87,10 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Block):
             nn.init.zeros_(module.bn2.weight)
+
+
+def _pair(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(Block(channels_in, channels_out, stride), Block(channels_out, channels_out, 1))
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:

@@ -16,7 +16,6 @@ Chart = alt.LayerChart | alt.FacetChart  # as altair types what `properties` ret
 SHAPES = {"teacher": "square", "control": "diamond", "student": "circle", "pruned": "triangle-up", "quantized": "cross"}
 CURVES = {"teacher": ("teacher",), "distill": ("student", "control"), "prune": ("pruned",)}
 ROOM = 1.5  # beside the outermost points on a logarithmic axis
-FIT_WIDTH = alt.AutoSizeParams(type="fit-x", contains="padding")
 SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
 LABEL_FITS = 4  # characters beneath a cell
 COUNTS_FIT = 24  # classes; in more, a count has no room in its cell
@@ -219,9 +218,7 @@ def channels(findings: Findings) -> Chart:
     )
     after = base.mark_bar(color="var(--pruned)", cornerRadiusEnd=2, height={"band": 0.5}).encode(x="after:Q")
     description = "Channels of each layer before (wide) and after pruning (narrow)"
-    return alt.layer(before, after).properties(
-        width="container", height=alt.Step(20), autosize=FIT_WIDTH, description=description
-    )
+    return alt.layer(before, after).properties(width="container", height=20 * len(rows), description=description)
 
 
 def confusion(findings: Findings) -> Chart:

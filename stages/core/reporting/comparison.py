@@ -36,7 +36,7 @@ def compare(answers: pd.DataFrame, network: str, other: str, confidence: float) 
     """Exact McNemar test: were they equally good, each picture they differ on would be a fair coin."""
     labels = answers["label"].to_numpy()
     right, right_other = answers[network].to_numpy() == labels, answers[other].to_numpy() == labels
-    lost, won = int((right & ~right_other).sum()), int((right & ~right_other).sum())
+    lost, won = int((right_other & ~right).sum()), int((right & ~right_other).sum())
     p = float(stats.binomtest(won, lost + won).pvalue) if lost + won else 1.0
     low, high = difference_interval(lost, won, len(answers), confidence)
     return Comparison(network, other, len(answers), lost, won, p, low, high, shown=p < 1 - confidence)

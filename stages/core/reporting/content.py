@@ -102,6 +102,7 @@ def _pruning(settings: params.Prune) -> str:
 def _classes(found: Findings) -> dict[str, Any]:
     classes = tables.per_class(found)
     return {
+        "many_classes": len(classes) > charts.COUNTS_FIT,
         "classes": classes,
         "worst_class": tables.worst_class(classes),
         "confusions": tables.confusions(found.confusion, COMMONEST),

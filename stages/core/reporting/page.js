@@ -21,8 +21,9 @@ for (const place of document.querySelectorAll("[data-chart]")) {
 function order(table, column, button) {
   const rising = button.getAttribute("aria-sort") !== "ascending";
   const body = table.tBodies[0];
-  const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-  const rows = [...body.rows].sort((a, b) => value(a).localeCompare(value(b), undefined, { numeric: true }));
+  const compare = ({ dataset: one, textContent: name }, { dataset: two, textContent: other }) =>
+    "value" in one ? one.value - two.value : name.localeCompare(other, undefined, { numeric: true });
+  const rows = [...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column]));
   body.append(...(rising ? rows : rows.reverse()));
   for (const head of table.tHead.rows[0].cells) head.removeAttribute("aria-sort");
   button.setAttribute("aria-sort", rising ? "ascending" : "descending");

@@ -86,7 +86,7 @@ def _execute(stage: str) -> None:
             raise Refusal(f"--{option} {path} is not there: `dvc repro {stage}` makes or fetches it first")
     key = identity.key(stage, inputs, settings)
     journal = Run.open(stage, key)
-    journal.start(_facts(stage, key, inputs, settings, parameters))
+    journal.start(_facts(stage, key, inputs, settings))
     messenger.ensure()
     partials = {name: paths[name].with_name(paths[name].name + ".partial") for name in contract.outputs}
     for path in partials.values():
@@ -110,9 +110,7 @@ def _execute(stage: str) -> None:
         journal.end(status, reason)
 
 
-def _facts(
-    stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[str, Any], parameters: params.Params
-) -> dict[str, Any]:
+def _facts(stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What anybody needs to understand, find and repeat this execution."""
     stages = pipeline.read()
     return {
@@ -126,7 +124,6 @@ def _facts(
         "experiment": os.environ.get("DVC_EXP_NAME", ""),
         "settings": identity.plain(settings),
         "inputs": {name: {"path": path.as_posix(), "digest": files.digest(path)} for name, path in inputs.items()},
-        "upstream": pipeline.keys(pipeline.upstream(stage, stages), parameters),
         "order": list(stages),
     }
 

@@ -32,7 +32,7 @@ def logits(path: Path, images: np.ndarray) -> np.ndarray:
     """Answers for pictures as they are stored: uint8, height x width x RGB."""
     running = session(path, threads=0)
     batches = (np.ascontiguousarray(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    return np.concatenate([running.run(None, {"images": batch})[0] for batch in batches])
+    return np.concatenate([np.asarray(running.run(None, {"images": batch})[0]) for batch in batches])
 
 
 def facts(path: Path) -> dict[str, str]:

@@ -39,7 +39,6 @@ class Start(Happening):
     experiment: str = ""
     settings: dict[str, Any] = {}
     inputs: dict[str, Input] = {}
-    upstream: dict[str, str] = {}
     order: list[str] = []
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.running import files
-from stages.core.tracking import models
+from stages.core.tracking import models, provenance
 from stages.core.tracking.events import Artifact, End, Event, Metrics, Register, Start, Step, Tags
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ class Store:
         """Say of each stage of the pipeline where its result comes from; nothing that did not happen gets a run."""
         tags = self._client.get_run(parent).data.tags
         links = {name.removeprefix("stage."): value for name, value in tags.items() if name.startswith("stage.")}
-        for stage, key in event.upstream.items():
+        for stage, key in provenance.upstream(event).items():
             if links.get(stage, "unknown") == "unknown":
-                links[stage] = self._origin(parent, key)
+                links[stage] = self._origin(parent, key) if key else "unknown"
         links[event.stage] = f"executed:{run_id}"
         new = {f"stage.{stage}": value for stage, value in links.items()}
         self._tags(parent, {**new, "mlflow.note.content": self._summary(links, event.order)})

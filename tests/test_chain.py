@@ -1,0 +1,207 @@
+"""The whole DAG as a person runs it, on small networks: what runs, what does not again, and what each stage opens."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.core import params
+from stages.core.running import pipeline
+from stages.core.running.sources import ROOT
+
+pytestmark = pytest.mark.slow
+
+RUNNING = re.compile(r"Running stage '(\w+)'")
+AFTER_PRUNE = ["prune", "quantize", "evaluate", "export", "benchmark", "report"]
+
+WATCHER = """
+import os, sys
+
+ABSENT = {"dvc", "prefect", "mlflow"}
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+if sys.orig_argv[1:3] == ["-m", "stages"]:
+    log = open(os.environ["OPENED"], "a", buffering=1)
+    sys.meta_path.insert(0, Absent())
+
+    def note(event, arguments):
+        if event == "open" and isinstance(arguments[0], (str, bytes)):
+            log.write(f"{sys.orig_argv[3]}\\t{os.path.abspath(os.fsdecode(arguments[0]))}\\n")
+
+    sys.addaudithook(note)
+"""
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("opened") / "opened.tsv"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(opened: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stages find neither DVC, Prefect nor MLflow, and tell which files they open."""
+    (opened.parent / "sitecustomize.py").write_text(WATCHER)
+    os.environ |= {
+        "OPENED": str(opened),
+        "PYTHONPATH": str(opened.parent),
+        "LIGHTVISION_TRACKING": "off",
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "GIT_AUTHOR_NAME": "tests",
+        "GIT_AUTHOR_EMAIL": "tests@localhost",
+        "GIT_COMMITTER_NAME": "tests",
+        "GIT_COMMITTER_EMAIL": "tests@localhost",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def clone(folder: Path, settings: params.Params) -> Path:
+    """The project's tracked files, with small networks, in a repository of its own and with no cache."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    small = settings.model_dump(mode="json")
+    small["prepare"]["source"] = {"name": "digits"}
+    small["train_teacher"]["training"] |= {"epochs": 6, "patience": 6}
+    YAML().dump(small, folder / "params.yaml")
+    for command in ("init -q", "add -A", "commit -qm clone"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(settings: params.Params, environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("project"), settings)
+    assert sorted(ran(folder, "repro")) == sorted(pipeline.read(ROOT / "dvc.yaml"))
+    return folder
+
+
+def call(folder: Path, *command: str) -> str:
+    found = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert found.returncode == 0, found.stdout
+    return found.stdout
+
+
+def ran(folder: Path, *command: str) -> list[str]:
+    return RUNNING.findall(call(folder, "dvc", *command))
+
+
+def weights(folder: Path, name: str) -> str:
+    return json.loads((folder / "models" / name / "model.json").read_text())["weights_sha256"]
+
+
+def test_every_stage_writes_what_it_promises(project: Path) -> None:
+    for stage in pipeline.read(project / "dvc.yaml").values():
+        for path in stage.outputs.values():
+            assert (project / path).exists(), f"{stage.name}: {path}"
+    assert not list(project.rglob("*.partial"))
+    assert ran(project, "repro") == []
+    assert call(project, "dvc", "status") == "Data and pipelines are up to date.\n"
+
+
+def test_every_stage_opens_only_what_it_declares(project: Path, opened: Path) -> None:
+    stages = pipeline.read(project / "dvc.yaml")
+    own = {"params.yaml", "dvc.yaml", ".lightvision", ".git", "stages"}
+    seen: dict[str, set[str]] = {name: set() for name in stages}
+    for line in opened.read_text().splitlines():
+        name, path = line.split("\t")
+        if Path(path).is_relative_to(project) and name in seen:
+            seen[name].add(Path(path).relative_to(project).as_posix().replace(".partial", ""))
+    for name, stage in stages.items():
+        allowed = stage.deps | stage.outs
+        strays = {path for path in seen[name] if path.partition("/")[0] not in own}
+        strays = {path for path in strays if not any(f"{path}/".startswith(f"{place}/") for place in allowed)}
+        assert not strays, name
+        assert any(path.startswith(tuple(map(str, stage.inputs.values()))) for path in seen[name]) or not stage.inputs
+    readers = {name for name, paths in seen.items() if any(path.startswith("data/test") for path in paths)}
+    assert readers == {"prepare", "evaluate", "benchmark"}
+
+
+def test_a_change_runs_what_follows_and_going_back_runs_nothing(project: Path) -> None:
+    call(project, "git", "add", "-A")
+    call(project, "git", "commit", "-qm", "baseline")
+    assert sorted(ran(project, "exp", "run", "-S", "prune.sparsity=0.75")) == sorted(AFTER_PRUNE)
+    assert "0.75" in call(project, "dvc", "params", "diff")
+    assert "prune.json" in call(project, "dvc", "metrics", "diff")
+    shown = call(project, "dvc", "exp", "show", "--csv")
+    assert "quantized.accuracy" in shown
+    assert "prune.sparsity" in shown
+    plots = call(project, "dvc", "plots", "show", "metrics/curves/teacher.csv")
+    assert "index.html" in plots
+    call(project, "git", "checkout", "params.yaml")
+    assert ran(project, "repro") == []
+    call(project, "git", "checkout", ".")
+    assert call(project, "git", "status", "--short") == ""
+
+
+def test_a_wrong_value_stops_before_anything_runs(project: Path) -> None:
+    found = subprocess.run(
+        ["dvc", "exp", "run", "-S", "prune.sparsity=many"], cwd=project, capture_output=True, text=True
+    )
+    assert found.returncode != 0
+    assert (
+        "prune: params.yaml: prune.sparsity: Input should be a valid number, got 'many'" in found.stdout + found.stderr
+    )
+    call(project, "git", "checkout", ".")
+    call(project, "dvc", "checkout")
+    assert ran(project, "repro") == []
+
+
+@pytest.mark.parametrize("epochs_before_death", [1, 4])
+def test_a_killed_training_goes_on_and_ends_the_same(
+    project: Path, settings: params.Params, tmp_path: Path, epochs_before_death: int
+) -> None:
+    folder = clone(tmp_path, settings)
+    call(folder, "dvc", "repro", "prepare")
+    with subprocess.Popen(
+        ["dvc", "repro", "train_teacher"], cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+    ) as process:
+        steps = 0
+        while steps < epochs_before_death:
+            assert process.poll() is None
+            time.sleep(0.02)
+            journals = folder.glob(".lightvision/runs/train_teacher-*/journal.jsonl")
+            steps = sum(journal.read_text().count('"event": "step"') for journal in journals)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (folder / "models/teacher").exists()
+    assert "teacher: goes on after epoch" in call(folder, "dvc", "repro", "train_teacher")
+    assert weights(folder, "teacher") == weights(project, "teacher")
+    assert (folder / "metrics/train_teacher.json").read_text() == (project / "metrics/train_teacher.json").read_text()
+
+
+def test_the_flow_runs_the_same_dag(project: Path) -> None:
+    path = project / "params.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("rounds: 3", "rounds: 4"))
+    told = call(project, sys.executable, "-m", "flows.pipeline")
+    states = dict(line.split(": ") for line in told.splitlines() if re.fullmatch(r"\w+: (cached|completed)", line))
+    assert {name for name, state in states.items() if state == "completed"} == {"benchmark", "report"}
+    assert len(states) == 9
+    assert ran(project, "repro") == []
+    path.write_text(kept)
+
+
+def test_the_flow_says_what_failed(project: Path) -> None:
+    path = project / "params.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("rounds: 3", "rounds: many"))
+    found = subprocess.run([sys.executable, "-m", "flows.pipeline"], cwd=project, capture_output=True, text=True)
+    path.write_text(kept)
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1].startswith("pipeline: params.yaml: benchmark.rounds")
