@@ -1,9 +1,9 @@
 """What every network answers on pictures that no choice has ever seen."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from sklearn.metrics import log_loss, precision_recall_fscore_support
 from torch import Tensor
@@ -12,10 +12,12 @@ from stages.core import batches, evaluation, loading, machine, params, statistic
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
+from stages.core.running import tables
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
+SILENT: dict[str, Any] = {"zero_division": 0}  # a class that is never answered has precision 0
 PARENTS = {"student": "teacher", "control": "teacher", "pruned": "student", "quantized": "pruned"}
 
 
@@ -43,12 +45,12 @@ def main(
     results = {name: judge(chance, judging.labels, evaluate) for name, chance in chances.items()}
     for name, parent in PARENTS.items():
         results[name][f"agreement_with_{parent}"] = float((choices[name] == choices[parent]).mean())
-    by_class = pd.concat([per_class(name, choice, judging) for name, choice in choices.items()])
-    by_class.to_csv(classes, index=False)
-    names = np.array(judging.facts.classes)
-    pd.DataFrame({"actual": names[judging.labels], "predicted": names[choices["quantized"]]}).to_csv(
-        confusion, index=False
-    )
+    by_class = [row for name, choice in choices.items() for row in per_class(name, choice, judging)]
+    tables.write(classes, list(by_class[0]), by_class)
+    names = judging.facts.classes
+    pairs = zip(judging.labels, choices["quantized"], strict=True)
+    rows = [{"actual": names[label], "predicted": names[choice]} for label, choice in pairs]
+    tables.write(confusion, ["actual", "predicted"], rows)
     keep(answers, chances, judging, evaluate.examples)
     run.metrics(metrics, {"pictures": len(judging)} | results)
 
@@ -64,7 +66,7 @@ def probabilities(folder: Path, split: Split, here: Machine) -> np.ndarray:
 def judge(chance: np.ndarray, labels: np.ndarray, settings: params.Evaluate) -> dict[str, float]:
     right = chance.argmax(axis=1) == labels
     low, high = statistics.wilson(int(right.sum()), len(right), settings.confidence)
-    scores = precision_recall_fscore_support(labels, chance.argmax(axis=1), average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
+    scores: Any = precision_recall_fscore_support(labels, chance.argmax(axis=1), average="macro", **SILENT)
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
@@ -75,23 +77,26 @@ def judge(chance: np.ndarray, labels: np.ndarray, settings: params.Evaluate) -> 
     }
 
 
-def per_class(name: str, choice: np.ndarray, split: Split) -> pd.DataFrame:
+def per_class(name: str, choice: np.ndarray, split: Split) -> list[dict[str, object]]:
     numbers = np.arange(len(split.facts.classes))
-    scores = precision_recall_fscore_support(split.labels, choice, labels=numbers, zero_division=0)  # pyright: ignore[reportArgumentType]
-    columns = dict(zip(("precision", "recall", "f1", "pictures"), scores, strict=True))
-    return pd.DataFrame({"network": name, "class": split.facts.classes, **columns})
+    scores: Any = precision_recall_fscore_support(split.labels, choice, labels=numbers, **SILENT)
+    return [
+        {"network": name, "class": label, "precision": precision, "recall": recall, "f1": f1, "pictures": pictures}
+        for label, precision, recall, f1, pictures in zip(split.facts.classes, *scores, strict=True)
+    ]
 
 
 def keep(folder: Path, chances: dict[str, np.ndarray], split: Split, examples: int) -> None:
     """Every answer, so that any two networks can be compared later, and the pictures that the report shows."""
     folder.mkdir()
     names = np.array(split.facts.classes)
-    table = pd.DataFrame({"picture": np.arange(len(split)), "label": names[split.labels]})
+    columns: dict[str, np.ndarray] = {"picture": np.arange(len(split)), "label": names[split.labels]}
     for name, chance in chances.items():
-        table[name] = names[chance.argmax(axis=1)]
-        table[f"{name}_confidence"] = chance.max(axis=1).round(6)
-    table.to_csv(folder / "answers.csv", index=False)
-    wrong = (table["quantized"] != table["label"]).to_numpy()
-    order = np.lexsort((table["quantized_confidence"].to_numpy(), ~wrong))
+        columns[name] = names[chance.argmax(axis=1)]
+        columns[f"{name}_confidence"] = chance.max(axis=1).round(6)
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    tables.write(folder / "answers.csv", list(columns), rows)
+    wrong = columns["quantized"] != columns["label"]
+    order = np.lexsort((columns["quantized_confidence"], ~wrong))
     for picture in order[:examples]:
         Image.fromarray(split.images[picture]).save(folder / f"{picture:06}.png")

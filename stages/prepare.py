@@ -1,6 +1,5 @@
 """Pictures of any kind become four verified splits: train, calibration (out of train), val and test."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from stages.core import params
 from stages.core.datasets import pictures, splits, storage
 from stages.core.datasets.sources import SOURCES, Listing
 from stages.core.datasets.splits import CHOOSING, EXCLUDED, JUDGING, LEARNING, Member
-from stages.core.running import progress
+from stages.core.running import progress, tables
 from stages.core.running.command import Output
 from stages.core.running.journal import Run
 
@@ -57,12 +56,17 @@ def decode(listing: Listing, size: int) -> tuple[np.ndarray, list[str]]:
 def write_manifest(
     path: Path, listing: Listing, members: Sequence[Member], places: Sequence[str], calibrating: Sequence[bool]
 ) -> None:
-    rows = zip(listing.items, members, places, calibrating, strict=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["name", "content", "class", "split", "calibration"])
-        for item, member, place, calibrates in sorted(rows, key=lambda row: row[0].name):
-            writer.writerow([item.name, member.content, listing.classes[item.label], place, int(calibrates)])
+    rows = [
+        {
+            "name": item.name,
+            "content": member.content,
+            "class": listing.classes[item.label],
+            "split": place,
+            "calibration": int(calibrates),
+        }
+        for item, member, place, calibrates in zip(listing.items, members, places, calibrating, strict=True)
+    ]
+    tables.write(path, list(rows[0]), sorted(rows, key=lambda row: str(row["name"])))
 
 
 def summarise(members: Sequence[Member], places: Sequence[str], calibrating: Sequence[bool]) -> dict[str, object]:
