@@ -8,11 +8,10 @@ from PIL import Image
 from sklearn.metrics import log_loss, precision_recall_fscore_support
 from torch import Tensor
 
-from stages.core import batches, evaluation, loading, machine, params, statistics
+from stages.core import batches, evaluation, loading, machine, params, statistics, tables
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
-from stages.core.running import tables
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.core import params
+from stages.core import params, tables
 from stages.core.datasets import pictures, splits, storage
 from stages.core.datasets.sources import SOURCES, Listing
 from stages.core.datasets.splits import CHOOSING, EXCLUDED, JUDGING, LEARNING, Member
-from stages.core.running import progress, tables
+from stages.core.running import progress
 from stages.core.running.command import Output
 from stages.core.running.journal import Run
 

@@ -56,10 +56,12 @@ def refused(found: "subprocess.CompletedProcess[str]") -> str:
     return found.stderr
 
 
-def test_a_stage_runs_by_hand(project: Path) -> None:
+def test_a_stage_runs_by_hand(project: Path, pictures: Path) -> None:
+    change(project, "{name: digits}", f"{{name: folder, path: {pictures}}}")
+    change(project, "image_size: 16", "image_size: 64")
     found = stage(*PREPARE, cwd=project)
     assert found.returncode == 0, found.stderr
-    assert json.loads((project / "metrics/prepare.json").read_text())["pictures"]["train"] == 1079
+    assert json.loads((project / "metrics/prepare.json").read_text())["pictures"]["train"] == 72
     assert not list(project.rglob("*.partial"))
 
 
@@ -90,10 +92,11 @@ def test_a_corrupt_picture_is_named_and_nothing_is_written(project: Path, pictur
     assert written(project) == []
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(project: Path) -> None:
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(project: Path, pictures: Path) -> None:
+    change(project, "{name: digits}", f"{{name: folder, path: {pictures}}}")
     code = f"""
 import resource, runpy, signal, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.argv = ["stages", *{PREPARE}]
 runpy.run_module("stages", run_name="__main__")

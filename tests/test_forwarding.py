@@ -25,10 +25,13 @@ from stages.core.tracking import __main__ as command
 from stages.core.tracking import events, forwarding, provenance
 from stages.core.tracking.store import Store
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sqlalchemy.exc.SADeprecationWarning",  # in mlflow's store
-    "ignore:.*Any type hint is inferred:UserWarning",  # at the import of mlflow.pyfunc
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::sqlalchemy.exc.SADeprecationWarning",  # in mlflow's store
+        "ignore:.*Any type hint is inferred:UserWarning",  # at the import of mlflow.pyfunc
+    ),
+]
 
 ORDER = ["prepare", "distill", "prune", "evaluate"]
 STAGE = """

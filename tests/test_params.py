@@ -32,7 +32,7 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ),
         ("temperature: 4.0", "temperature: 0", r"temperature: .*greater than 0"),
         ("alpha: 0.9", "alpha: 1.1", r"alpha: .*less than or equal to 1"),
-        ("epochs: 10", "epochs: 2.5", r"train_teacher\.training\.epochs"),
+        ("epochs: 8", "epochs: 2.5", r"train_teacher\.training\.epochs"),
         ("seed: 0", "sead: 0", r"sead is not a parameter; allowed here: seed, compute"),
         ("device: auto", "device: gpu", r"compute\.device: .*'cuda'"),
         ("  image_size: 16\n", "", r"prepare\.image_size is missing"),

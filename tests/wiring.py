@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from stages.core import params
@@ -42,11 +43,16 @@ def _stage_problems(stage: Stage) -> Iterator[str]:
 
 
 def _code_problems(stage: Stage, declared: set[str]) -> Iterator[str]:
-    needed = {path.as_posix() for path in sources.of(f"stages.{stage.name}")}
+    needed = {path.as_posix() for path in _needed(stage.name)}
     covered = {file for dep in declared for file in _files(dep)}
     yield from (f"{path} is imported but not a dep" for path in sorted(needed - covered))
     yield from (f"{path} is a dep but not imported" for path in sorted(covered - needed))
     yield from (f"{dep} is a dep but does not exist" for dep in sorted(declared) if not (ROOT / dep).exists())
+
+
+@cache
+def _needed(name: str) -> set[Path]:
+    return sources.of(f"stages.{name}")
 
 
 def _files(dep: str) -> set[str]:

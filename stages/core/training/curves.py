@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.core.running import tables
+from stages.core import tables
 from stages.core.training.loop import CURVES, History
 
 
