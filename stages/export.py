@@ -42,7 +42,8 @@ def main(
         writing.write(loading.load(folder), path, export.opset, facts)
         found = prove(loading.load(folder), path, choosing, pictures, here)
         gate.parity(name, found, export)
-        results[name] = {"bytes": path.stat().st_size} | dataclasses.asdict(found) | running.kernels(path)
+        sizes = {"bytes": path.stat().st_size, "tensor_bytes": running.tensor_bytes(path)}
+        results[name] = sizes | dataclasses.asdict(found) | running.kernels(path)
     gate.integer("quantized", results["quantized"], results["pruned"], export)
     run.metrics(metrics, results)
     limits = export.model_dump(mode="json")

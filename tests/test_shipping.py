@@ -166,17 +166,17 @@ def test_a_weight_changed_in_the_file_closes_the_gate(
         ship(settings, prepared, models, tmp_path)
 
 
-def test_an_int8_file_that_is_too_big_is_refused(
+def test_an_int8_file_of_floats_is_refused(
     settings: params.Params, prepared: Path, models: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refusal, match=r"too big for an INT8 file"):
+    with pytest.raises(Refusal, match=r"it may not be called INT8"):
         ship(settings, prepared, models, tmp_path, max_int8_size=0.1)
 
 
 def test_int8_without_integer_kernels_is_refused(settings: params.Params) -> None:
-    file = {"integer_kernels": 0, "bytes": 1}
+    file = {"integer_kernels": 0, "tensor_bytes": 1}
     with pytest.raises(Refusal, match="runs no integer kernel"):
-        gate.integer("quantized", file, {"bytes": 10}, settings.export)
+        gate.integer("quantized", file, {"tensor_bytes": 10}, settings.export)
 
 
 @pytest.mark.parametrize(

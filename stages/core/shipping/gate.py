@@ -39,12 +39,13 @@ def parity(name: str, found: Parity, limits: params.Export) -> None:
 def integer(
     name: str, file: Mapping[str, float | int], float_file: Mapping[str, float | int], limits: params.Export
 ) -> None:
-    """INT8 means integer kernels and a file of integers."""
+    """INT8 means integer kernels and integers in the file; the graph beside them is not counted, the file's size is."""
     if file["integer_kernels"] == 0:
         raise Refusal(f"{name}.onnx runs no integer kernel: it may not be called INT8; nothing is exported")
-    share = file["bytes"] / float_file["bytes"]
+    share = file["tensor_bytes"] / float_file["tensor_bytes"]
     if share > limits.max_int8_size:
         raise Refusal(
-            f"{name}.onnx has {file['bytes']} bytes, {share:.0%} of the float file's {float_file['bytes']} (the gate: "
-            f"{limits.max_int8_size:.0%}): too big for an INT8 file; a larger network, or a larger export.max_int8_size"
+            f"the numbers in {name}.onnx take {file['tensor_bytes']} bytes, {share:.0%} of the float file's "
+            f"{float_file['tensor_bytes']} (the gate: {limits.max_int8_size:.0%}): it may not be called INT8; "
+            "nothing is exported. A very narrow network needs a larger export.max_int8_size: it is scales, not weights"
         )

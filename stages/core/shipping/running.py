@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import numpy_helper
 
 from stages.core.running.errors import Refusal
 
@@ -41,6 +42,11 @@ def facts(path: Path) -> dict[str, str]:
 
 def classes(path: Path) -> tuple[str, ...]:
     return tuple(json.loads(facts(path)["classes"]))
+
+
+def tensor_bytes(path: Path) -> int:
+    """What the numbers of the file take; the rest is the graph, which weighs the same at any precision."""
+    return sum(len(numpy_helper.to_array(tensor).tobytes()) for tensor in onnx.load(path).graph.initializer)
 
 
 def kernels(path: Path) -> dict[str, int]:

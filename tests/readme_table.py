@@ -1,0 +1,56 @@
+"""The results table of README.md, out of what `dvc repro` wrote; `python -m tests.readme_table` puts it in."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from stages.core.running.sources import ROOT
+
+README = ROOT / "README.md"
+PLACE = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def table(metrics: Path = ROOT / "metrics") -> str:
+    measured = json.loads((metrics / "benchmark.json").read_text())
+    files = measured["files"]
+    head = [
+        "file",
+        f"accuracy on {measured['pictures']} test pictures [95 % interval]",
+        "bytes",
+        "of the teacher's",
+        "latency, one thread [95 % interval]",
+        "against the teacher",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for name in ("teacher", "student", "pruned", "quantized"):
+        file = files[name]
+        speed = file["one_thread"]
+        lines.append(
+            f"| {name}.onnx | {file['accuracy']:.1%} [{file['accuracy_low']:.1%}, {file['accuracy_high']:.1%}] "
+            f"| {file['bytes']:,} | {file['bytes'] / files['teacher']['bytes']:.1%} "
+            f"| {speed['median']:.3f} ms [{speed['low']:.3f}, {speed['high']:.3f}]{' noisy' if speed['noisy'] else ''} "
+            f"| {speed['times_faster_than_teacher']:.1f}x |"
+        )
+    return "\n".join([*lines, "", note(measured), ""])
+
+
+def note(measured: dict[str, Any]) -> str:
+    machine, files = measured["machine"], measured["files"]
+    calls = [files[name]["one_thread"]["calls"] for name in ("teacher", "quantized")]
+    integer, other = files["quantized"]["integer_kernels"], files["quantized"]["float_kernels"]
+    return (
+        f"One seed, so no row is claimed better than another. {machine['cpu']}, {machine['cores']} cores, "
+        f"{', '.join(machine['instructions'])}; torch {machine['torch']}, ONNX Runtime {machine['onnxruntime']}; "
+        f"medians of {calls[0]:,} to {calls[1]:,} calls in interleaved rounds, batch 1. quantized.onnx runs "
+        f"{integer} of {integer + other} products as integers. From metrics/benchmark.json."
+    )
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    README.write_text(PLACE.sub(lambda found: found[1] + table() + found[2], text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
