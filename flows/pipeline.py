@@ -29,7 +29,7 @@ EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping|is cached - skipping run")
 
 
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=1))  # pyright: ignore[reportArgumentType]
+@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=1))  # pyright: ignore
 def pipeline(targets: list[str] | None = None) -> dict[str, str]:
     """One workspace holds one DVC lock, so stages run one at a time; the graph of tasks is that of dvc.yaml."""
     params.load(Path("params.yaml"))
