@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -131,6 +132,15 @@ def test_every_stage_opens_only_what_it_declares(project: Path, opened: Path) ->
         assert any(path.startswith(tuple(map(str, stage.inputs.values()))) for path in seen[name]) or not stage.inputs
     readers = {name for name, paths in seen.items() if any(path.startswith("data/test") for path in paths)}
     assert readers == {"prepare", "evaluate", "benchmark"}
+
+
+def test_the_lines_of_the_readme_classify(project: Path) -> None:
+    """The shipped file with nothing but ONNX Runtime, exactly as the README says."""
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    [code] = [block for block in blocks if "onnxruntime.InferenceSession" in block]
+    answers = json.loads(call(project, sys.executable, "-c", textwrap.dedent(code)).replace("'", '"'))
+    assert len(answers) == 4
+    assert set(answers) <= set("0123456789")
 
 
 def test_a_change_runs_what_follows_and_going_back_runs_nothing(project: Path) -> None:
