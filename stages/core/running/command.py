@@ -8,6 +8,7 @@ place together after it has returned: a stage that fails leaves nothing behind.
 """
 
 import argparse
+import ctypes
 import importlib
 import inspect
 import logging
@@ -27,6 +28,8 @@ from stages.core import params
 from stages.core.running import files, identity, messenger, pipeline, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
@@ -65,6 +68,9 @@ def run() -> NoReturn:
         sys.exit(_one_line(stage, str(refusal)))
     except ModuleNotFoundError as error:
         sys.exit(_one_line(stage, f"{error}: run it in the locked environment (see README.md)"))
+    except KeyboardInterrupt:
+        print(_one_line(stage, "stopped; the same command goes on after the last whole epoch"), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         sys.exit(_one_line(stage, f"{error.strerror or error}{where}"))
@@ -93,6 +99,7 @@ def _execute(stage: str) -> None:
         files.remove(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _stop)
+    _end_with_dvc()
     status, reason, began = "killed", "", time.monotonic()
     try:
         main(run=journal, **settings, **inputs, **partials)
@@ -141,6 +148,12 @@ def _hush_libraries() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
+def _end_with_dvc() -> None:
+    """When `dvc repro` itself is killed, Linux ends its stage too: left alone, it would hold the GPU and the work."""
+    if "DVC_ROOT" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _stop(number: int, _frame: object) -> NoReturn:
     sys.exit(128 + number)
 
@@ -150,5 +163,6 @@ def _one_line(stage: str, message: str) -> str:
 
 
 def _effort(began: float) -> dict[str, str | float]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     return {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": round(peak, 1), "host": platform.node()}
