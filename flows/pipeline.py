@@ -18,6 +18,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -25,6 +26,7 @@ from stages.core import params
 from stages.core.running import pipeline as dag
 from stages.core.running.errors import Refusal
 
+SERVER_START = 120  # seconds; its first start, on a cold disk, takes longer than Prefect's 20
 EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping|is cached - skipping run")
 
@@ -98,7 +100,8 @@ def main() -> None:
         sys.exit(f"{unknown[0]} is not a stage; stages: {', '.join(stages)}")
     try:
         params.load(Path("params.yaml"))
-        outcome = pipeline(targets)
+        with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+            outcome = pipeline(targets)
     except (Refusal, RuntimeError) as error:
         sys.exit(f"pipeline: {error}")
     print("\n".join(f"{name}: {state.lower()}" for name, state in outcome.items()))

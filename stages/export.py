@@ -48,8 +48,15 @@ def main(
     run.metrics(metrics, results)
     limits = export.model_dump(mode="json")
     best = results[CHAMPION]
-    model = "lightvision-" + re.sub(r"[^\w-]+", "-", choosing.facts.dataset)
-    run.register("shipped", f"{CHAMPION}.onnx", model, gates=limits, accuracy=best["accuracy"], bytes=best["bytes"])
+    run.register(
+        artifact="shipped",
+        file=f"{CHAMPION}.onnx",
+        model="lightvision-" + re.sub(r"[^\w-]+", "-", choosing.facts.dataset),
+        gates=limits,
+        accuracy=best["accuracy"],
+        judged_on=files.digest(val),
+        bytes=best["bytes"],
+    )
 
 
 def prove(model: Model, path: Path, split: Split, pictures: Pictures, here: Machine) -> gate.Parity:

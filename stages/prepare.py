@@ -39,7 +39,7 @@ def main(
     for folder, here in chosen.items():
         storage.write(folder, pixels[here], labels[here], facts)
     write_manifest(manifest, listing, members, places, calibrating)
-    run.metrics(metrics, summarise(members, places, calibrating))
+    run.metrics(metrics, summarise(members, places, calibrating) | {"other_files": listing.other_files})
 
 
 def decode(listing: Listing, size: int) -> tuple[np.ndarray, list[str]]:

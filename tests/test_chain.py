@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -207,23 +207,31 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert (folder / "metrics/train_teacher.json").read_text() == (project / "metrics/train_teacher.json").read_text()
 
 
-def test_the_flow_runs_the_same_dag(project: Path) -> None:
+@pytest.fixture
+def change(project: Path) -> Iterator[Callable[[str, str], None]]:
+    """Of params.yaml, for one test."""
     path = project / "params.yaml"
     kept = path.read_text()
-    path.write_text(kept.replace("rounds: 3", "rounds: 4"))
+
+    def replace(before: str, after: str) -> None:
+        assert before in kept
+        path.write_text(kept.replace(before, after))
+
+    yield replace
+    path.write_text(kept)
+
+
+def test_the_flow_runs_the_same_dag(project: Path, change: Callable[[str, str], None]) -> None:
+    change("rounds: 3", "rounds: 4")
     told = call(project, sys.executable, "-m", "flows.pipeline")
     states = dict(line.split(": ") for line in told.splitlines() if re.fullmatch(r"\w+: (cached|completed)", line))
     assert {name for name, state in states.items() if state == "completed"} == {"benchmark", "report"}
     assert len(states) == 9
     assert ran(project, "repro") == []
-    path.write_text(kept)
 
 
-def test_the_flow_says_what_failed(project: Path) -> None:
-    path = project / "params.yaml"
-    kept = path.read_text()
-    path.write_text(kept.replace("rounds: 3", "rounds: many"))
+def test_the_flow_says_what_failed(project: Path, change: Callable[[str, str], None]) -> None:
+    change("rounds: 3", "rounds: many")
     found = subprocess.run([sys.executable, "-m", "flows.pipeline"], cwd=project, capture_output=True, text=True)
-    path.write_text(kept)
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1].startswith("pipeline: params.yaml: benchmark.rounds")

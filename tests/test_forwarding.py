@@ -350,17 +350,17 @@ def test_kept_output_is_sent_as_it_was(project: Path) -> None:
     assert folder.is_relative_to(project / "mlruns")
 
 
-def ship(key: str, accuracy: float, size: int, **gates: bool) -> None:
-    """As `Run.register` writes it, after the folder was kept."""
+def ship(key: str, accuracy: float, size: int, judged_on: str = "these") -> None:
+    """As export does, after its gates."""
     shape = ["n", 1, 4, 4]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
     Path("onnx").mkdir(exist_ok=True)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), "onnx/quantized.onnx")
     run = begin("export", key=key)
+    facts = {"gates": {}, "accuracy": accuracy, "judged_on": judged_on, "bytes": size}
+    run.register("onnx", "quantized.onnx", "digits", **facts)
     run.keep("onnx", Path("onnx"))
-    model = {"artifact": "onnx", "file": "quantized.onnx", "model": "digits", "gates": gates}
-    run._write("register", **model, accuracy=accuracy, bytes=size)
     run.end("finished")
     assert forward() == "MLflow: 1 run sent"
 
@@ -370,29 +370,31 @@ def test_best_model_is_champion(project: Path) -> None:
         found = client().get_registered_model("digits").aliases
         return {alias: str(number) for alias, number in found.items()}  # an int or a str, as the store likes
 
-    ship("a", 0.90, 100, agreement=False)
-    assert aliases() == {"challenger": "1"}
-    ship("b", 0.90, 100, agreement=True)
-    assert aliases() == {"champion": "2", "challenger": "1"}
+    ship("a", 0.80, 100)
+    assert aliases() == {"champion": "1"}
+    ship("z", 0.99, 100, judged_on="other pictures")
+    assert aliases() == {"champion": "1", "challenger": "2"}
+    ship("b", 0.90, 100)
+    assert aliases() == {"champion": "3", "challenger": "2"}
     ship("c", 0.89, 10)
-    assert aliases() == {"champion": "2", "challenger": "3"}
+    assert aliases() == {"champion": "3", "challenger": "4"}
     ship("d", 0.90, 101)
-    assert aliases() == {"champion": "2", "challenger": "4"}
+    assert aliases() == {"champion": "3", "challenger": "5"}
     ship("e", 0.90, 100)
-    assert aliases() == {"champion": "5", "challenger": "4"}
+    assert aliases() == {"champion": "6", "challenger": "5"}
     ship("f", 0.91, 900)
-    assert aliases() == {"champion": "6", "challenger": "4"}
+    assert aliases() == {"champion": "7", "challenger": "5"}
     ship("f", 0.91, 900)
-    assert len(client().search_model_versions("name = 'digits'")) == 6
+    assert len(client().search_model_versions("name = 'digits'")) == 7
 
-    version = client().get_model_version("digits", "6")
+    version = client().get_model_version("digits", "7")
     origin = {"stage_key": "f".ljust(64, "0"), "commit": "c" * 40, "pipeline": "p" * 64, "gates": "{}"}
     assert origin.items() <= version.tags.items()
     assert version.run_id in {run.info.run_id for run in runs("export")}
     assert {run.info.status for run in runs("export")} == {"FINISHED"}
     experiment = client().get_experiment_by_name("lightvision")
     assert experiment
-    assert len(client().search_logged_models([experiment.experiment_id])) == 6
+    assert len(client().search_logged_models([experiment.experiment_id])) == 7
     loaded = load_model("models:/digits@champion")
     assert [node.op_type for node in loaded.graph.node] == ["Relu"]
 

@@ -173,10 +173,24 @@ def test_an_int8_file_of_floats_is_refused(
         ship(settings, prepared, models, tmp_path, max_int8_size=0.1)
 
 
-def test_int8_without_integer_kernels_is_refused(settings: params.Params) -> None:
-    file = {"integer_kernels": 0, "tensor_bytes": 1}
-    with pytest.raises(Refusal, match="runs no integer kernel"):
-        gate.integer("quantized", file, {"tensor_bytes": 10}, settings.export)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"integer_kernels": 0}, "runs 0 products as integers"),
+        ({"float_kernels": 1}, "and 1 in floating point"),
+        ({"accuracy": 0.7}, "loses 25.00% accuracy on val against the float file"),
+        ({"tensor_bytes": 10}, "may not be called INT8"),
+    ],
+)
+def test_what_may_be_called_int8(settings: params.Params, change: dict[str, float], message: str) -> None:
+    float_file = {"tensor_bytes": 10, "accuracy": 0.95}
+    file = {"integer_kernels": 8, "float_kernels": 0, "tensor_bytes": 3, "accuracy": 0.94} | change
+    if message:
+        with pytest.raises(Refusal, match=message):
+            gate.integer("quantized", file, float_file, settings.export)
+    else:
+        gate.integer("quantized", file, float_file, settings.export)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Where the arithmetic happens, decided once for a stage."""
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ def choose(compute: params.Compute, seed: int) -> Machine:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS need not give the same sums twice
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[compute.precision]
     return Machine(torch.device(_device(compute.device)), precision)
 

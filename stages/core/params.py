@@ -98,7 +98,7 @@ class Augment(Settings):
 
 class Training(Settings):
     epochs: PositiveInt
-    batch_size: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
     warm_up_epochs: NonNegative
     patience: PositiveInt
@@ -174,7 +174,7 @@ class StaticInt8(Settings):
     """Post-training INT8: ranges of the activations from calibration pictures."""
 
     name: Literal["static_int8"]
-    percentile: Annotated[float, Field(gt=50, le=100)]
+    percentile: Annotated[float, Field(gt=50, lt=100)]
     equalize_iterations: NonNegativeInt
     correct_bias: bool
 
@@ -190,12 +190,13 @@ class Evaluate(Settings):
 
 
 class Export(Settings):
-    """The gate: no file leaves that disagrees with its network more than this, on val."""
+    """The gate, on val: how far a file may be from its network, and an INT8 file from the float one."""
 
     opset: Annotated[int, Field(ge=17, le=20)]
     min_agreement: Fraction
     max_accuracy_drop: Fraction
     max_int8_size: ProperFraction
+    max_int8_drop: Fraction
 
 
 class Benchmark(Settings):

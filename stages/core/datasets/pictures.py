@@ -15,6 +15,10 @@ def read(path: Path) -> Image.Image:
     """Upright RGB, whatever the file held."""
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 0):
+                raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels: a decompression bomb")
+            if picture.mode == "F":
+                raise ValueError("floating-point pixels have no agreed white")
             return to_rgb(ImageOps.exif_transpose(picture))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).replace(str(path), "").strip(" '") or type(error).__name__
@@ -37,5 +41,5 @@ def square(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def digest(picture: Image.Image) -> str:
-    """Of the pixels, so that one picture in two formats or under two names is known as one."""
+    """Of the pixels, so that one picture in two lossless formats or under two names is known as one."""
     return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()

@@ -29,6 +29,7 @@ class Listing:
     name: str
     classes: tuple[str, ...]
     items: tuple[Item, ...]
+    other_files: int = 0  # beside the pictures, by their ending
 
 
 def digits(_settings: params.Digits) -> Listing:
@@ -53,14 +54,17 @@ def folder(settings: params.Folder) -> Listing:
     if len(classes) < 2:
         raise Refusal(f"{root} holds {len(classes)} class folders; at least two are needed, one for each class")
     items: list[Item] = []
+    others = 0
     for label, name in enumerate(classes):
-        files = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+        found = sorted(path for path in (root / name).rglob("*") if path.is_file())
+        files = [path for path in found if path.suffix.lower() in ENDINGS]
+        others += len(found) - len(files)
         if not files:
             raise Refusal(f"class {name!r} is empty: {root / name} holds no picture ({', '.join(sorted(ENDINGS))})")
         items += [
             Item(path.relative_to(root).as_posix(), label, lambda path=path: pictures.read(path)) for path in files
         ]
-    return Listing(root.resolve().name, tuple(classes), tuple(items))
+    return Listing(root.resolve().name, tuple(classes), tuple(items), others)
 
 
 SOURCES: Mapping[str, Callable[[Any], Listing]] = {"digits": digits, "folder": folder}

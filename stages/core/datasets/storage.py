@@ -15,7 +15,7 @@ import numpy as np
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
-CHUNK = 1024
+PIXELS = 2**22  # in floating point at once, while statistics are gathered
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Split:
 
 
 def write(folder: Path, images: Iterable[np.ndarray], labels: np.ndarray, facts: Facts) -> None:
-    """Pictures are written as they come, so that memory does not grow with their number."""
+    """Pictures are written as they come."""
     folder.mkdir(parents=True)
     shape = (len(labels), facts.image_size, facts.image_size, 3)
     stored = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
@@ -85,8 +85,9 @@ def load(folder: Path) -> Split:
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each colour, of pixels from 0 to 1, gathered in chunks."""
     total, squares = np.zeros(3), np.zeros(3)
-    for start in range(0, len(images), CHUNK):
-        pixels = images[start : start + CHUNK].reshape(-1, 3) / 255.0
+    chunk = max(1, PIXELS // images[0, ..., 0].size)
+    for start in range(0, len(images), chunk):
+        pixels = images[start : start + chunk].reshape(-1, 3) / 255.0
         total += pixels.sum(axis=0)
         squares += (pixels**2).sum(axis=0)
     count = images[..., 0].size

@@ -103,8 +103,10 @@ def _execute(stage: str) -> None:
     status, reason, began = "killed", "", time.monotonic()
     try:
         main(run=journal, **settings, **inputs, **partials)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for name in contract.outputs:
             files.publish(partials[name], paths[name])
+        for name in contract.outputs:
             journal.keep(name, paths[name])
         status = "finished"
     except Exception as error:
@@ -115,6 +117,8 @@ def _execute(stage: str) -> None:
             files.remove(path)
         journal.tell(**_effort(began))
         journal.end(status, reason)
+        if status == "finished" and not messenger.wanted():
+            files.remove(journal.folder)
 
 
 def _facts(stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,8 +44,13 @@ def publish(partial: Path, final: Path) -> None:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
     if final.is_dir():
-        shutil.rmtree(final)
-    os.replace(partial, final)
+        old = final.with_name(final.name + ".old.partial")
+        remove(old)
+        os.replace(final, old)
+        os.replace(partial, final)
+        remove(old)
+    else:
+        os.replace(partial, final)
 
 
 def remove(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit this code was run at, marked when the tree had changes; empty outside git."""
+    if shutil.which("git") is None:
+        return ""
     found = subprocess.run(
         ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
         cwd=sources.ROOT,

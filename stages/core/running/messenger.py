@@ -10,9 +10,13 @@ from stages.core.running import journal, progress, sources
 COMMAND = "python -m stages.core.tracking"
 
 
+def wanted() -> bool:
+    return os.environ.get("LIGHTVISION_TRACKING") != "off"
+
+
 def ensure() -> None:
     """See to it that somebody forwards journals; it costs milliseconds and never fails."""
-    if os.environ.get("LIGHTVISION_TRACKING") == "off":
+    if not wanted():
         return
     home = journal.home()
     try:

@@ -40,8 +40,17 @@ def integer(
     name: str, file: Mapping[str, float | int], float_file: Mapping[str, float | int], limits: params.Export
 ) -> None:
     """INT8 means integer kernels and integers in the file; the graph beside them is not counted, the file's size is."""
-    if file["integer_kernels"] == 0:
-        raise Refusal(f"{name}.onnx runs no integer kernel: it may not be called INT8; nothing is exported")
+    if file["integer_kernels"] == 0 or file["float_kernels"] > 0:
+        raise Refusal(
+            f"{name}.onnx runs {file['integer_kernels']} products as integers and {file['float_kernels']} in floating "
+            "point: it may not be called INT8; nothing is exported"
+        )
+    lost = float_file["accuracy"] - file["accuracy"]
+    if lost > limits.max_int8_drop:
+        raise Refusal(
+            f"{name}.onnx loses {lost:.2%} accuracy on val against the float file (the gate: "
+            f"{limits.max_int8_drop:.2%}); nothing is exported. Look at quantize.method and the calibration pictures"
+        )
     share = file["tensor_bytes"] / float_file["tensor_bytes"]
     if share > limits.max_int8_size:
         raise Refusal(

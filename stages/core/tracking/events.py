@@ -87,6 +87,7 @@ class Register(Happening):
     model: str
     gates: dict[str, Any]
     accuracy: float
+    judged_on: str
     bytes: int
 
 

@@ -20,16 +20,17 @@ def register(client: "MlflowClient", run_id: str, path: Path, event: Register) -
     if not number:
         number = _add(client, run_id, path, event, origin)
     champion = str(client.get_registered_model(event.model).aliases.get("champion", ""))
-    passed = all(gate is not False for gate in event.gates.values())
     best = client.get_model_version(event.model, champion).tags if champion and champion != number else {}
-    alias = "champion" if passed and _beats(event, best) else "challenger"
+    alias = "champion" if _beats(event, best) else "challenger"
     client.set_registered_model_alias(event.model, alias, number)
 
 
 def _beats(event: Register, best: Mapping[str, str]) -> bool:
-    """A champion that a person put there without numbers stays; a smaller file decides between equals."""
+    """Only on the same val pictures; a smaller file decides between equals; without numbers it is a person's choice."""
     if not best:
         return True
+    if event.judged_on != best.get("judged_on"):
+        return False
     accuracy, size = float(best.get("accuracy", "inf")), int(best.get("bytes", "0"))
     return event.accuracy > accuracy or (event.accuracy == accuracy and event.bytes <= size)
 
@@ -62,4 +63,5 @@ def _add(client: "MlflowClient", run_id: str, path: Path, event: Register, origi
         pip_requirements=requirements,  # stated, because MLflow would start the model to find them out
     )
     facts = {"accuracy": str(event.accuracy), "bytes": str(event.bytes), "gates": json.dumps(event.gates)}
+    facts["judged_on"] = event.judged_on
     return str(register_model(logged.model_uri, event.model, tags={**facts, **origin}).version)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,4 +30,7 @@ def save(path: Path, progress: Progress) -> None:
 def load(path: Path) -> Progress | None:
     if not path.exists():
         return None
-    return Progress(**torch.load(path, weights_only=True, map_location="cpu"))
+    try:
+        return Progress(**torch.load(path, weights_only=True, map_location="cpu"))
+    except (RuntimeError, EOFError, UnpicklingError):  # cut short when the machine went down
+        return None
