@@ -42,8 +42,8 @@ if sys.orig_argv[1:3] == ["-m", "stages"]:
     sys.meta_path.insert(0, Absent())
 
     def note(event, arguments):
-        # a folder is opened, by a name that may be relative to another, only to list or remove it
-        if event == "open" and isinstance(arguments[0], (str, bytes)) and not (arguments[2] or 0) & os.O_DIRECTORY:
+        # a bare name at the level of the system, without a mode, is an entry of a folder that is being removed
+        if event == "open" and isinstance(arguments[0], str) and (arguments[1] or os.sep in arguments[0]):
             log.write(f"{sys.orig_argv[3]}\\t{os.path.abspath(os.fsdecode(arguments[0]))}\\n")
 
     sys.addaudithook(note)
