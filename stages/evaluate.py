@@ -11,13 +11,13 @@ from torch import Tensor
 from stages.core import batches, evaluation, loading, machine, params, statistics, tables
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
+from stages.core.lineage import PARENTS
 from stages.core.machine import Machine
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
 SILENT: dict[str, Any] = {"zero_division": 0}  # a class that is never answered has precision 0
-PARENTS = {"student": "teacher", "control": "teacher", "pruned": "student", "quantized": "pruned"}
 
 
 def main(

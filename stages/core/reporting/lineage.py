@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.core.lineage import PARENTS
 from stages.core.reporting import findings
 from stages.core.reporting.findings import SHIPPED, Model
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
 SHORT = 12
-PARENTS = {"control": "teacher", "student": "teacher", "pruned": "student", "quantized": "pruned"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except Exception as error:  # ONNX Runtime's own errors have no base class in common but this
         raise Refusal(f"{path} does not load in ONNX Runtime: {error}") from error
 
 
