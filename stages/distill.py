@@ -16,6 +16,7 @@ LABELS_ALONE = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
 def main(
     run: Run,
     distill: params.Distill,
+    augment: params.Augment,
     compute: params.Compute,
     seed: int,
     train: Input,
@@ -39,7 +40,7 @@ def main(
         torch.manual_seed(seed)
         network = families.build(distill.student, len(learning.facts.classes))
         objective = objectives.build(method, here.place(guide.network))
-        lesson = loop.Lesson(*pictures, objective, distill.training, here, seed)
+        lesson = loop.Lesson(*pictures, objective, distill.training, augment, here, seed)
         records[name] = loop.fit(network, lesson, run, name)
         artifact.save_float(folder, network, distill.student, learning.facts, teacher=teacher)
         summaries[name] = loop.summary(records[name], distill.training.epochs)

@@ -11,6 +11,7 @@ from stages.core.training import curves, loop, objectives
 def main(
     run: Run,
     prune: params.Prune,
+    augment: params.Augment,
     compute: params.Compute,
     seed: int,
     train: Input,
@@ -30,7 +31,9 @@ def main(
     recalibration.batch_norm(network, learning)
     unrecovered = evaluation.accuracy(evaluation.logits(network, choosing), choosing.labels)
     objective = objectives.build(prune.recovery, here.place(guide.network))
-    record = loop.fit(network, loop.Lesson(learning, choosing, objective, prune.training, here, seed), run, "pruned")
+    record = loop.fit(
+        network, loop.Lesson(learning, choosing, objective, prune.training, augment, here, seed), run, "pruned"
+    )
     artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
     curves.write(history, {"pruned": record})
     kept = counting.parameters(network), counting.multiply_accumulates(network, size)

@@ -11,6 +11,7 @@ from stages.core.training import curves, loop, objectives
 def main(
     run: Run,
     train_teacher: params.TrainTeacher,
+    augment: params.Augment,
     compute: params.Compute,
     seed: int,
     train: Input,
@@ -27,6 +28,7 @@ def main(
         val=batches.on_device(choosing, here),
         objective=objectives.build(train_teacher.objective, guide=None),
         settings=train_teacher.training,
+        augment=augment,
         machine=here,
         seed=seed,
     )

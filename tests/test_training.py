@@ -1,6 +1,7 @@
 """The loop: resumed runs equal unbroken ones, val alone chooses, and nothing that is not a number passes."""
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.core import batches, evaluation, machine, params
-from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.networks import families
 from stages.core.running.errors import Refusal
@@ -28,7 +28,8 @@ PLAIN = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
 def lesson(settings: params.Params, prepared: Path) -> Iterator[Lesson]:
     here = machine.choose(settings.compute, 0)
     train, val = (batches.on_device(storage.load(prepared / name), here) for name in ("train", "val"))
-    yield Lesson(train, val, objectives.build(PLAIN, None), settings.train_teacher.training, here, seed=0)
+    objective, training = objectives.build(PLAIN, None), settings.train_teacher.training
+    yield Lesson(train, val, objective, training, settings.augment, here, seed=0)
     torch.use_deterministic_algorithms(mode=False)
 
 
@@ -73,6 +74,28 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
     torch.manual_seed(12345)
     resumed = new(seed=0 if steps_before_death < BATCHES else 99)  # an epoch must end before anything is kept
     assert loop.fit(resumed, lesson, Run(tmp_path / "broken"), "x") == history
+    assert equal(resumed, unbroken)
+
+
+def test_a_killed_run_that_mixes_augments_and_streams_leaves_no_thread_and_ends_alike(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    augment = lesson.augment.model_copy(update={"mirror": True, "rotate": 10.0, "contrast": 0.2, "erase": 0.5})
+    resident = replace(change(lesson, mix=params.Mixed(name="cutmix", alpha=1.0)), augment=augment)
+    streamed = replace(resident, train=replace(lesson.train, streamed=True), val=replace(lesson.val, streamed=True))
+    unbroken, resumed, calls = new(), new(), iter(range(100))
+    history = loop.fit(unbroken, resident, Run(tmp_path / "unbroken"), "x")
+
+    def deadly(*arguments: Tensor) -> Tensor:
+        if next(calls) == 7:
+            raise Killed
+        return lesson.objective(*arguments)
+
+    with pytest.raises(Killed) as death:
+        loop.fit(new(), replace(streamed, objective=deadly), Run(tmp_path / "broken"), "x")
+    assert death.tb  # holds on to whatever the loop left open
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lightvision")]
+    assert loop.fit(resumed, streamed, Run(tmp_path / "broken"), "x") == history
     assert equal(resumed, unbroken)
 
 
@@ -150,41 +173,9 @@ def test_evaluation_moves_nothing(lesson: Lesson) -> None:
     assert modes == [module.training for module in network.modules()]
 
 
-def test_every_epoch_sees_every_picture_once_in_its_own_order(lesson: Lesson) -> None:
-    pictures = Pictures(
-        torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 4, 4),
-        torch.arange(10),
-        torch.zeros(1, 3, 1, 1),
-        torch.ones(1, 3, 1, 1),
-        torch.contiguous_format,
-    )
-    still = params.Augment(shift=0, mirror=False)
-    orders = [
-        torch.cat([labels for _, labels in batches.shuffled(pictures, 4, still, 0, epoch)]).tolist()
-        for epoch in (0, 0, 1)
-    ]
-    assert sorted(orders[0]) == list(range(10))
-    assert orders[0] == orders[1] != orders[2]
-    for images, labels in batches.shuffled(pictures, 4, still, 0, 0):
-        assert torch.equal((images[:, 0, 0, 0] * 255).round().long(), labels)
-
-
 @pytest.mark.parametrize(("count", "expected"), [(8, 2), (9, 2), (10, 3)])
 def test_a_last_batch_of_one_is_left_out(count: int, expected: int) -> None:
     assert batches.batches_per_epoch(count, 4) == expected
-
-
-def test_augmentation_shifts_and_mirrors_and_nothing_else() -> None:
-    image = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(64, 3, 6, 6)
-    padded = functional.pad(image[:1].float(), (1, 1, 1, 1), mode="replicate")[0]
-    possible = [padded[:, y : y + 6, x : x + 6] for y in range(3) for x in range(3)]
-    possible += [view.flip(2) for view in possible]
-    generator = torch.Generator().manual_seed(0)
-    seen = {
-        next(number for number, view in enumerate(possible) if torch.equal(view, picture.float()))
-        for picture in batches.augmented(image, params.Augment(shift=1, mirror=True), generator)
-    }
-    assert len(seen) > 12
 
 
 def test_norms_and_biases_do_not_decay() -> None:

@@ -4,6 +4,7 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from stages.core.running.errors import Refusal
 class Machine:
     device: torch.device
     precision: torch.dtype
+    resident: float  # share of the free memory that a split may take
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -26,6 +28,12 @@ class Machine:
         Seen with torch 2.13 and AVX-512 at channel counts that are no multiple of 16; nothing is lost in float32.
         """
         return torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+
+    def free_memory(self) -> int:
+        """In bytes, now; what a CPU keeps of files only for speed counts as free."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return psutil.virtual_memory().available
 
     def place(self, network: nn.Module) -> nn.Module:
         return network.to(device=self.device, memory_format=self.layout)  # pyright: ignore[reportCallIssue]
@@ -41,7 +49,7 @@ def choose(compute: params.Compute, seed: int) -> Machine:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS need not give the same sums twice
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[compute.precision]
-    return Machine(torch.device(_device(compute.device)), precision)
+    return Machine(torch.device(_device(compute.device)), precision, compute.resident)
 
 
 def _device(wanted: str) -> str:

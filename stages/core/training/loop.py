@@ -5,6 +5,7 @@ epoch and ends with the very weights of an unbroken run.
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Lesson:
     val: Pictures
     objective: Objective
     settings: params.Training
+    augment: params.Augment
     machine: Machine
     seed: int
 
@@ -87,15 +89,16 @@ def _epoch(network: nn.Module, optimizer: Optimizer, lesson: Lesson, epoch: int,
     network.train()
     losses: list[Tensor] = []
     task = bars.add_task(f"epoch {epoch + 1}", total=total, facts="")
-    stream = batches.shuffled(lesson.train, settings.batch_size, settings.augment, lesson.seed, epoch)
-    for number, (images, labels) in enumerate(stream):
-        step = epoch * total + number
-        warm_up = round(settings.warm_up_epochs * total)
-        rate = settings.optimizer.rate * optimizers.rate_share(step, settings.epochs * total, warm_up)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        losses.append(_step(network, optimizer, lesson, images, labels))
-        bars.advance(task)
+    stream = batches.shuffled(lesson.train, settings.batch_size, lesson.augment, settings.mix, lesson.seed, epoch)
+    with closing(stream):
+        for number, (images, labels) in enumerate(stream):
+            step = epoch * total + number
+            warm_up = round(settings.warm_up_epochs * total)
+            rate = settings.optimizer.rate * optimizers.rate_share(step, settings.epochs * total, warm_up)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(_step(network, optimizer, lesson, images, labels))
+            bars.advance(task)
     bars.remove_task(task)
     rate = optimizer.param_groups[0]["lr"]
     _refuse_divergence(torch.stack(losses), epoch + 1, rate)
