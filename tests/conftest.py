@@ -66,13 +66,14 @@ def draw(label: int, generator: np.random.Generator) -> np.ndarray:
 def prepared(settings: params.Params, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train, calibration, val and test of those pictures."""
     folder = tmp_path_factory.mktemp("prepared")
-    source = params.Folder(name="folder", path=str(pictures))
+    source = params.Own(name="folder", path=str(pictures))
     prepare.main(
         run=Run(folder / "run"),
         prepare=settings.prepare.model_copy(update={"source": source}),
         seed=0,
         **{name: folder / name for name in ("train", "calibration", "val", "test")},
         manifest=folder / "manifest.csv",
+        details=folder / "details.json",
         metrics=folder / "prepare.json",
     )
     return folder

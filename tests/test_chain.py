@@ -82,7 +82,7 @@ def clone(folder: Path, settings: params.Params) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     small = settings.model_dump(mode="json")
-    small["prepare"]["source"] = {"name": "digits"}
+    small["prepare"]["source"] = {"name": "digits", "path": None}
     small["train_teacher"]["training"] |= {"epochs": EPOCHS, "patience": EPOCHS}
     YAML().dump(small, folder / "params.yaml")
     for command in ("init -q", "add -A", "commit -qm clone"):

@@ -14,7 +14,7 @@ from stages.core.networks import artifact, families, widths
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
-FACTS = Facts("small", ("a", "b", "c"), 16, (0.5,) * 3, (0.2,) * 3)
+FACTS = Facts("small", ("a", "b", "c"), 16, (0.5,) * 3, (0.2,) * 3, "crop")
 SMALL = params.ResidualCNN(name="residual_cnn", blocks=4, hidden_layers=1)
 SETTINGS = [
     SMALL,

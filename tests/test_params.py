@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.core import params, pruning
+from stages.core import augmentation, params, pruning
+from stages.core.datasets import pictures
 from stages.core.datasets.sources import SOURCES
 from stages.core.networks.families import FAMILIES
 from stages.core.running.errors import Refusal
@@ -24,7 +25,19 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ("sparsity: 0.5", "sparsity: half", r"prune\.sparsity: .*valid number, got 'half'"),
         ("sparsity: 0.5", "sparsity: .nan", r"prune\.sparsity"),
         ("{name: l2}", "{name: l7}", r"prune\.importance: .*'l1', 'l2', 'random'"),
-        ("{name: digits}", "{name: digits, path: x}", r"path is not a parameter; allowed here: name"),
+        ("{name: digits, path: null}", "{name: digits, path: x}", r"path: .*None"),
+        ("{name: digits, path: null}", "{name: folder, path: null}", r"path: .*valid string"),
+        (
+            "{name: digits, path: null}",
+            "{name: digits, where: x}",
+            r"where is not a parameter; allowed here: name, path",
+        ),
+        ("{name: digits, path: null}", "{name: imagenet, path: null}", r"source: .*'cifar10'"),
+        ("val_share: 0.2", "val_share: 0.9", r"leave nothing to train on"),
+        ("fold: 0", "fold: 1", r"fold 1 is not one of 1: they count from 0"),
+        ("broken: stop", "broken: ignore", r"policy\.broken: .*'stop' or 'skip'"),
+        ("crop: 1.0", "crop: 0", r"augment\.crop: .*greater than 0"),
+        ("mix: {name: none}", "mix: {name: mixup}", r"mix\.mixup\.alpha is missing|mix\..*alpha is missing"),
         (
             "temperature: 4.0",
             "temprature: 4.0",
@@ -77,8 +90,10 @@ def names(annotation: object) -> set[str]:
         (names(params.Objective), OBJECTIVES),
         ({"sgd", "adamw"}, OPTIMIZERS),
         ({"l1", "l2", "random"}, pruning.IMPORTANCES),
+        (names(params.Mix), augmentation.MIXES),
+        (set(typing.get_args(params.Prepare.model_fields["fit"].annotation)), pictures.FITS),
     ],
-    ids=["sources", "networks", "objectives", "optimizers", "importances"],
+    ids=["sources", "networks", "objectives", "optimizers", "importances", "mixes", "fits"],
 )
 def test_every_name_has_its_function(allowed: set[str], table: typing.Mapping[str, object]) -> None:
     assert allowed == set(table)

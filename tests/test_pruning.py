@@ -13,7 +13,7 @@ from stages.core.datasets import storage
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families, widths
 
-FACTS = Facts("small", tuple("abcd"), 16, (0.5,) * 3, (0.2,) * 3)
+FACTS = Facts("small", tuple("abcd"), 16, (0.5,) * 3, (0.2,) * 3, "crop")
 NETWORKS: list[params.Network] = [
     params.ResidualCNN(name="residual_cnn", blocks=6, hidden_layers=1),
     params.ResNet(name="resnet18", stem="small", width=0.25),

@@ -84,7 +84,14 @@ class World:
             parents = {PARENTS[name]: files.digest(folder.parent / PARENTS[name])} if name in PARENTS else {}
             card = {
                 "architecture": {"name": "residual_cnn", "blocks": 2},
-                "facts": {"dataset": "birds", "classes": self.classes, "image_size": 8, "mean": [0.5], "std": [0.5]},
+                "facts": {
+                    "dataset": "birds",
+                    "classes": self.classes,
+                    "image_size": 8,
+                    "mean": [0.5],
+                    "std": [0.5],
+                    "fit": "crop",
+                },
                 "quantization": {"name": "static_int8", "percentile": 99.9} if name == "quantized" else None,
                 "parents": parents,
                 "weights_sha256": name,

@@ -6,9 +6,19 @@ beside that function has the same names (a test holds them together).
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -28,27 +38,77 @@ class Settings(BaseModel):
 
 
 class Digits(Settings):
-    """The 1,797 handwritten digits that scikit-learn carries."""
+    """The 1,797 handwritten digits that scikit-learn carries: they need no path."""
 
     name: Literal["digits"]
+    path: None
 
 
-class Folder(Settings):
-    """One folder of pictures for each class."""
-
-    name: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
+Location = Annotated[str, Field(min_length=1)]
 
 
-Source = Annotated[Digits | Folder, Field(discriminator="name")]
+class Known(Settings):
+    """A public data set by its name; `path` is a local copy in any of its usual layouts, null fetches it."""
+
+    name: Literal["eurosat", "ucmerced", "intel", "trashnet", "cifar10", "cifar100", "neudet"]
+    path: Location | None
+
+
+class Own(Settings):
+    """Anybody's pictures: class folders, a CSV of path,label[,split], an .npz; or a zip or tar of those."""
+
+    name: Literal["folder", "csv", "npz"]
+    path: Location
+
+
+Source = Annotated[Digits | Known | Own, Field(discriminator="name")]
+
+
+class Policy(Settings):
+    """What becomes of pictures that cannot simply be used. Whatever is left out is counted and listed."""
+
+    broken: Literal["stop", "skip"]
+    conflicts: Literal["stop", "exclude"]
+    small_classes: Literal["stop", "exclude"]
+    near_copies: Literal["report", "together"]
 
 
 class Prepare(Settings):
+    """Shares are of the pictures whose split the source leaves open; `folds: 1` is no cross-validation."""
+
     source: Source
     image_size: Annotated[int, Field(ge=8, le=1024)]
+    fit: Literal["crop", "pad", "stretch"]
     val_share: ProperFraction
     test_share: ProperFraction
+    folds: PositiveInt
+    fold: NonNegativeInt
     calibration_images: PositiveInt
+    policy: Policy
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is not one of {self.folds}: they count from 0")
+        return self
+
+
+class Augment(Settings):
+    """What may be done to a picture without making its label wrong, each picture by its own draw."""
+
+    mirror: bool
+    flip: bool
+    shift: NonNegativeInt
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    crop: Annotated[float, Field(gt=0, le=1)]
+    stretch: Annotated[float, Field(ge=1, le=4)]
+    brightness: Fraction
+    contrast: Fraction
+    saturation: Fraction
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    erase: Fraction
 
 
 # ------------------------------------------------------------------------------------------------ networks
@@ -89,11 +149,20 @@ class AdamW(Settings):
     weight_decay: NonNegative
 
 
-class Augment(Settings):
-    """Shift by up to `shift` pixels in each direction, and mirror half the pictures."""
+class Unmixed(Settings):
+    """Every picture is one picture."""
 
-    shift: NonNegativeInt
-    mirror: bool
+    name: Literal["none"]
+
+
+class Mixed(Settings):
+    """Two pictures and their labels, in shares from Beta(alpha, alpha): blended, or a box of one in the other."""
+
+    name: Literal["mixup", "cutmix"]
+    alpha: PositiveFloat
+
+
+Mix = Annotated[Unmixed | Mixed, Field(discriminator="name")]
 
 
 class Training(Settings):
@@ -103,7 +172,7 @@ class Training(Settings):
     warm_up_epochs: NonNegative
     patience: PositiveInt
     clip_gradient: PositiveFloat | None
-    augment: Augment
+    mix: Mix
 
 
 class CrossEntropy(Settings):
@@ -125,11 +194,16 @@ Objective = Annotated[CrossEntropy | Hinton, Field(discriminator="name")]
 
 
 class Compute(Settings):
-    """Where and how precisely to compute; `threads: 0` takes every core."""
+    """Where and how precisely to compute.
+
+    `threads: 0` takes every core. A split that needs more than the share `resident` of the device's free memory is
+    streamed to it instead of kept there.
+    """
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16"]
     threads: NonNegativeInt
+    resident: Fraction
 
 
 # -------------------------------------------------------------------------------------------------- stages
@@ -213,6 +287,7 @@ class Params(Settings):
     seed: NonNegativeInt
     compute: Compute
     prepare: Prepare
+    augment: Augment
     train_teacher: TrainTeacher
     distill: Distill
     prune: Prune
@@ -224,6 +299,10 @@ class Params(Settings):
 
     def pick(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}
+
+
+def source(name: str, path: str | None) -> Source:
+    return TypeAdapter(Source).validate_python({"name": name, "path": path})
 
 
 def load(path: Path) -> Params:

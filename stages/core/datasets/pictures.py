@@ -1,28 +1,51 @@
 """From a picture file of any kind to RGB pixels of one size."""
 
 import hashlib
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.core.running.errors import Refusal
+ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}
+MOST_PIXELS = 100_000_000  # a picture larger than this is refused rather than decoded
+ONE_PICTURE = {"MPO"}  # a camera's JPEG with a preview behind it
+# whatever Pillow's readers raise at damaged headers and pixels
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
-Image.MAX_IMAGE_PIXELS = 100_000_000  # a picture larger than this is refused rather than decoded
+
+class Unreadable(Exception):
+    """This is no picture that could be learnt from; the message says why."""
 
 
-def read(path: Path) -> Image.Image:
+@dataclass(frozen=True)
+class Picture:
+    """Upright RGB, and the mode it was stored in."""
+
+    image: Image.Image
+    mode: str
+
+
+def read(path: Path) -> Picture:
     """Upright RGB, whatever the file held."""
     try:
         with Image.open(path) as picture:
-            if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 0):
-                raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels: a decompression bomb")
+            if picture.width * picture.height > MOST_PIXELS:
+                raise Unreadable(f"{picture.width} x {picture.height} pixels: a decompression bomb")
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1 and picture.format not in ONE_PICTURE:
+                raise Unreadable(f"it holds {frames} pictures, not one")
             if picture.mode == "F":
-                raise ValueError("floating-point pixels have no agreed white")
-            return to_rgb(ImageOps.exif_transpose(picture))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "").strip(" '") or type(error).__name__
-        raise Refusal(f"{path} cannot be read as a picture ({reason}): mend or remove it") from error
+                raise Unreadable("floating-point pixels have no agreed white")
+            return Picture(to_rgb(ImageOps.exif_transpose(picture)), picture.mode)
+    except UnidentifiedImageError as error:
+        raise Unreadable("it is empty" if path.stat().st_size == 0 else "it is no picture of a known kind") from error
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error).replace(str(path), "").strip(" '")
+        raise Unreadable(reason or type(error).__name__) from error
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -35,11 +58,25 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def square(picture: Image.Image, size: int) -> np.ndarray:
-    """The largest centred square, antialiased to size x size."""
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC), dtype=np.uint8)
+def crop(picture: Image.Image, size: int) -> Image.Image:
+    """The largest centred square."""
+    return ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+
+
+def pad(picture: Image.Image, size: int) -> Image.Image:
+    """All of it, centred on black."""
+    return ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color="black")
+
+
+def stretch(picture: Image.Image, size: int) -> Image.Image:
+    """All of it, its sides made equal."""
+    return picture.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def digest(picture: Image.Image) -> str:
     """Of the pixels, so that one picture in two lossless formats or under two names is known as one."""
     return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+
+
+# a fit gives, of RGB pixels of any size, RGB pixels of size x size, antialiased
+FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = {"crop": crop, "pad": pad, "stretch": stretch}

@@ -1,70 +1,194 @@
-"""Where pictures come from. Contract: a source yields class names, and items that know their label and open."""
+"""Where pictures come from. A source takes the place of its files and the name it goes by, and gives a listing."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from stages.core import params
-from stages.core.datasets import pictures
+from stages.core.datasets import archives, arrays, downloads, layouts, spreadsheets
+from stages.core.datasets.layouts import SPLIT_NAMES
+from stages.core.datasets.listing import TEST, Item, Listing
+from stages.core.datasets.pictures import ENDINGS
 from stages.core.running.errors import Refusal
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}
+Source = Callable[[Path, Path], Listing]
+
+EUROSAT = (
+    *("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial"),
+    *("Pasture", "PermanentCrop", "Residential", "River", "SeaLake"),
+)
+UCMERCED = (
+    *("agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential", "forest"),
+    *("freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark", "overpass"),
+    *("parkinglot", "river", "runway", "sparseresidential", "storagetanks", "tenniscourt"),
+)
+INTEL = ("buildings", "forest", "glacier", "mountain", "sea", "street")
+TRASHNET = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DEFECTS = {  # of steel; how the files of each begin, and how its folder is spelled
+    "crazing": ("cr", "crazing"),
+    "inclusion": ("in", "inclusion"),
+    "patches": ("pa", "patches"),
+    "pitted_surface": ("ps", "pitted_surface", "pitted"),
+    "rolled-in_scale": ("rs", "rolled-in_scale", "rolled"),
+    "scratches": ("sc", "scratches"),
+}
 
 
-@dataclass(frozen=True)
-class Item:
-    """One picture: `open` gives its pixels as RGB."""
-
-    name: str
-    label: int
-    open: Callable[[], Image.Image]
-
-
-@dataclass(frozen=True)
-class Listing:
-    name: str
-    classes: tuple[str, ...]
-    items: tuple[Item, ...]
-    other_files: int = 0  # beside the pictures, by their ending
+def listing(settings: params.Source, home: Path) -> Listing:
+    """`home` is where downloads and unpacked archives are kept."""
+    if settings.path is None:
+        place = home if settings.name == "digits" else downloads.fetch(settings.name, home)
+    else:
+        place = Path(settings.path).expanduser()
+        if not place.exists():
+            raise Refusal(f"prepare.source.path: {place} is not there")
+    if archives.is_archive(place):
+        place = archives.unpack(place, home)
+    return SOURCES[settings.name](place, home)
 
 
-def digits(_settings: params.Digits) -> Listing:
+def guess(path: Path, home: Path) -> params.Own:
+    """How a person would read it."""
+    if not path.exists():
+        raise Refusal(f"{path} is not there")
+    place = archives.unpack(path, home) if archives.is_archive(path) else path
+    name = "folder"
+    if place.suffix.lower() == ".npz":
+        name = "npz"
+    elif place.suffix.lower() in (".csv", ".tsv") or (place.is_dir() and spreadsheets.found_in(place)):
+        name = "csv"
+    return params.Own(name=name, path=str(path))
+
+
+def digits(_place: Path, _home: Path) -> Listing:
     """The real handwritten digits of scikit-learn: 8 x 8, 17 shades of grey."""
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()
     grey = np.round(found.images * (255 / 16)).astype(np.uint8)
     items = (
-        Item(f"digit-{number:04}", int(label), lambda pixels=pixels: Image.fromarray(pixels).convert("RGB"))
+        Item(f"digit-{number:04}", int(label), partial(arrays.picture, pixels))
         for number, (pixels, label) in enumerate(zip(grey, found.target, strict=True))
     )
     return Listing("digits", tuple(str(name) for name in found.target_names), tuple(items))
 
 
-def folder(settings: params.Folder) -> Listing:
-    """One folder for each class, pictures anywhere below it."""
-    root = Path(settings.path).expanduser()
-    if not root.is_dir():
-        raise Refusal(f"prepare.source.path: {root} is not a folder")
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise Refusal(f"{root} holds {len(classes)} class folders; at least two are needed, one for each class")
-    items: list[Item] = []
-    others = 0
-    for label, name in enumerate(classes):
-        found = sorted(path for path in (root / name).rglob("*") if path.is_file())
-        files = [path for path in found if path.suffix.lower() in ENDINGS]
-        others += len(found) - len(files)
-        if not files:
-            raise Refusal(f"class {name!r} is empty: {root / name} holds no picture ({', '.join(sorted(ENDINGS))})")
-        items += [
-            Item(path.relative_to(root).as_posix(), label, lambda path=path: pictures.read(path)) for path in files
-        ]
-    return Listing(root.resolve().name, tuple(classes), tuple(items), others)
+def folder(place: Path, _home: Path) -> Listing:
+    return layouts.read(place, place.resolve().name)
 
 
-SOURCES: Mapping[str, Callable[[Any], Listing]] = {"digits": digits, "folder": folder}
+def csv(place: Path, _home: Path) -> Listing:
+    return spreadsheets.read(place, place.resolve().stem)
+
+
+def npz(place: Path, home: Path) -> Listing:
+    return arrays.read_npz(place, place.stem, home)
+
+
+def eurosat(place: Path, _home: Path) -> Listing:
+    table = spreadsheets.found_in(place) if place.is_dir() else None
+    found = spreadsheets.read(table, "eurosat") if table else layouts.read(place, "eurosat")
+    return _checked(found, EUROSAT)
+
+
+def ucmerced(place: Path, _home: Path) -> Listing:
+    return _checked(layouts.read(place, "ucmerced"), UCMERCED)
+
+
+def intel(place: Path, _home: Path) -> Listing:
+    return _checked(layouts.read(place, "intel"), INTEL)
+
+
+def trashnet(place: Path, _home: Path) -> Listing:
+    return _checked(layouts.read(place, "trashnet"), TRASHNET)
+
+
+def cifar10(place: Path, home: Path) -> Listing:
+    return _checked(_cifar(place, home, "cifar10"), CIFAR10)
+
+
+def cifar100(place: Path, home: Path) -> Listing:
+    found = _cifar(place, home, "cifar100")
+    if len(found.classes) != 100:
+        raise Refusal(f"cifar100 has 100 classes; {place} has {len(found.classes)}")
+    return found
+
+
+def neudet(place: Path, _home: Path) -> Listing:
+    """What others call validation has judged in every publication: it is test here."""
+    root = layouts.unwrapped(place)
+    flat = sorted(path for path in layouts.walk(root) if path.suffix.lower() in ENDINGS)
+    if flat and all(path.parent == flat[0].parent for path in flat):
+        return _defects_by_file(flat)
+    found = layouts.read(place, "neudet", SPLIT_NAMES | dict.fromkeys(("val", "valid", "validation"), TEST))
+    spelled = {spelling: name for name, spellings in DEFECTS.items() for spelling in spellings}
+    names = tuple(spelled.get(_spelling(name), name) for name in found.classes)
+    return _checked(Listing(found.name, names, found.items, found.unlabelled, found.other_files), tuple(DEFECTS))
+
+
+def _defects_by_file(files: list[Path]) -> Listing:
+    names = tuple(DEFECTS)
+    numbers = {spelling: names.index(name) for name, spellings in DEFECTS.items() for spelling in spellings}
+    items = []
+    for path in files:
+        spelling = _spelling(re.sub(r"[_-]?\d+$", "", path.stem))
+        if spelling not in numbers:
+            raise Refusal(f"{path}: the file's name begins with no defect; expected {', '.join(names)}")
+        items.append(layouts.item(path, path.parent, numbers[spelling]))
+    return Listing("neudet", names, layouts.ordered(items))
+
+
+def _spelling(name: str) -> str:
+    return name.lower().replace("rolled_in", "rolled-in").replace("-scale", "_scale").replace("pitted-", "pitted_")
+
+
+def _cifar(place: Path, home: Path, name: str) -> Listing:
+    if place.suffix.lower() == ".npz":
+        found = arrays.read_npz(place, name, home)
+        unnamed = name == "cifar10" and found.classes == tuple(map(str, range(10)))
+        return Listing(name, CIFAR10 if unnamed else found.classes, found.items)
+    return arrays.cifar_batches(place) or _without_superclasses(layouts.read(place, name))
+
+
+def _without_superclasses(found: Listing) -> Listing:
+    """Some copies of CIFAR-100 sort its 100 classes into folders of 20."""
+    paths = [one.name.split("/") for one in found.items]
+    if len(found.classes) != 20 or not all(len(parts) >= 3 for parts in paths):
+        return found
+    names = tuple(sorted({parts[-2] for parts in paths}))
+    items = [
+        Item(one.name, names.index(parts[-2]), one.open, one.given)
+        for one, parts in zip(found.items, paths, strict=True)
+    ]
+    return Listing(found.name, names, tuple(items), found.unlabelled, found.other_files)
+
+
+def _checked(found: Listing, expected: Collection[str]) -> Listing:
+    """The classes are those of the data set whose name was given."""
+    missing, unknown = sorted(set(expected) - set(found.classes)), sorted(set(found.classes) - set(expected))
+    if missing or unknown:
+        raise Refusal(
+            f"this is not {found.name}: missing {', '.join(missing) or 'nothing'}, "
+            f"unknown {', '.join(unknown) or 'nothing'}; other pictures are read by the source folder, csv or npz"
+        )
+    return found
+
+
+SOURCES: Mapping[str, Source] = {
+    "digits": digits,
+    "folder": folder,
+    "csv": csv,
+    "npz": npz,
+    "eurosat": eurosat,
+    "ucmerced": ucmerced,
+    "intel": intel,
+    "trashnet": trashnet,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "neudet": neudet,
+}

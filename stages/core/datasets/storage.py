@@ -2,9 +2,11 @@
 
 images.npy   uint8, picture x row x column x RGB
 labels.npy   int64
-split.json   classes, image size, normalisation, and the digests of the two arrays
+split.json   classes, image size, fit, normalisation, and the digests of the two arrays
 """
 
+import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,6 @@ import numpy as np
 
 from stages.core.running import files
 from stages.core.running.errors import Refusal
-
-PIXELS = 2**22  # in floating point at once, while statistics are gathered
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,13 @@ class Facts:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: str
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> "Facts":
         """As JSON holds them."""
         numbers = tuple(content["mean"]), tuple(content["std"])
-        return cls(content["dataset"], tuple(content["classes"]), content["image_size"], *numbers)
+        return cls(content["dataset"], tuple(content["classes"]), content["image_size"], *numbers, content["fit"])
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,18 @@ class Split:
 
 
 def write(folder: Path, images: Iterable[np.ndarray], labels: np.ndarray, facts: Facts) -> None:
-    """Pictures are written as they come."""
+    """Pictures are written as they come; a full disk is an error here, where a mapped file would end the process."""
     folder.mkdir(parents=True)
     shape = (len(labels), facts.image_size, facts.image_size, 3)
-    stored = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for position, image in enumerate(images):
-        stored[position] = image
-    stored.flush()
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    path = folder / "images.npy"
+    with files.writing(path), path.open("wb", buffering=2**20) as stream:
+        total = hashlib.sha256(header.getvalue())
+        stream.write(header.getvalue())
+        for image in images:
+            total.update(image.tobytes())
+            stream.write(image.tobytes())
     np.save(folder / "labels.npy", labels.astype(np.int64))
     files.write_json(
         folder / "split.json",
@@ -62,8 +68,9 @@ def write(folder: Path, images: Iterable[np.ndarray], labels: np.ndarray, facts:
             "image_size": facts.image_size,
             "mean": list(facts.mean),
             "std": list(facts.std),
+            "fit": facts.fit,
             "pictures": len(labels),
-            "images_sha256": files.digest(folder / "images.npy"),
+            "images_sha256": total.hexdigest(),
             "labels_sha256": files.digest(folder / "labels.npy"),
         },
     )
@@ -82,15 +89,13 @@ def load(folder: Path) -> Split:
     )
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each colour, of pixels from 0 to 1, gathered in chunks."""
-    total, squares = np.zeros(3), np.zeros(3)
-    chunk = max(1, PIXELS // images[0, ..., 0].size)
-    for start in range(0, len(images), chunk):
-        pixels = images[start : start + chunk].reshape(-1, 3) / 255.0
-        total += pixels.sum(axis=0)
-        squares += (pixels**2).sum(axis=0)
-    count = images[..., 0].size
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
-    return tuple(mean.tolist()), tuple(std.tolist())
+def statistics(images: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each colour, of pixels from 0 to 1: exact, by counting their 256 levels."""
+    counts = np.zeros((3, 256), np.int64)
+    for image in images:
+        for colour in range(3):
+            counts[colour] += np.bincount(image[..., colour].ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(variance, 1e-8)).tolist())

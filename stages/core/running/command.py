@@ -8,7 +8,6 @@ place together after it has returned: a stage that fails leaves nothing behind.
 """
 
 import argparse
-import ctypes
 import importlib
 import inspect
 import logging
@@ -25,11 +24,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
 
 from stages.core import params
-from stages.core.running import files, identity, messenger, pipeline, sources
+from stages.core.running import files, identity, messenger, pipeline, processes, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 Input = Annotated[Path, "input"]
 Output = Annotated[Path, "output"]
@@ -99,7 +96,8 @@ def _execute(stage: str) -> None:
         files.remove(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _stop)
-    _end_with_dvc()
+    if "DVC_ROOT" in os.environ:
+        processes.end_with_parent()
     status, reason, began = "killed", "", time.monotonic()
     try:
         main(run=journal, **settings, **inputs, **partials)
@@ -148,14 +146,8 @@ def _parse(stage: str, contract: Contract) -> dict[str, Path]:
 
 def _hush_libraries() -> None:
     """What libraries tell their own developers is nothing that a person who runs a stage could act on."""
-    warnings.filterwarnings("ignore", module=r"(brevitas|torch|torch_pruning|onnxscript)\b")
+    warnings.filterwarnings("ignore", module=r"(PIL|brevitas|torch|torch_pruning|onnxscript)\b")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
-
-def _end_with_dvc() -> None:
-    """When `dvc repro` itself is killed, Linux ends its stage too: left alone, it would hold the GPU and the work."""
-    if "DVC_ROOT" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

@@ -1,0 +1,140 @@
+"""Data sets whose labels stand in CSV files."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from stages.core.datasets import layouts
+from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
+from stages.core.running.errors import Refusal
+
+COLUMNS = {  # what a column may be called
+    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "image_id"),
+    "label": ("label", "class", "category", "target"),
+    "class": ("classname", "class_name", "label_name"),
+    "split": ("split", "set", "subset"),
+}
+SPLITS = {"": "", "train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST} | dict.fromkeys(
+    ("val", "valid", "validation"), VAL
+)
+FILES = {"train.csv": TRAIN, "val.csv": VAL, "valid.csv": VAL, "validation.csv": VAL, "test.csv": TEST}
+MAP = "label_map.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    where: str  # file and line, for a person
+    path: str
+    label: str
+    name: str  # of the class, where a column of its own tells it
+    split: str
+
+
+def found_in(folder: Path) -> Path | None:
+    """The folder, or a folder in it, that holds train.csv."""
+    return next(
+        (path.parent for path in (folder / "train.csv", *sorted(folder.glob("*/train.csv"))) if path.is_file()), None
+    )
+
+
+def read(path: Path, name: str) -> Listing:
+    """One file of path, label[, split]; or a folder of train.csv, val.csv, test.csv."""
+    place = found_in(path) if path.is_dir() else path.parent
+    if not path.exists() or place is None:
+        raise Refusal(f"prepare.source.path: {path} is neither a CSV file nor a folder that holds train.csv")
+    tables = {place / file: split for file, split in FILES.items()} if path.is_dir() else {path: ""}
+    rows = [row for table, split in tables.items() if table.is_file() for row in _rows(table, split)]
+    numbers = _label_map(place / MAP)
+    named = [(row, _class_of(row, numbers)) for row in rows]
+    classes = tuple(numbers) if numbers else tuple(sorted({label for _, label in named if label}, key=_as_counted))
+    order = {label: number for number, label in enumerate(classes)}
+    items = [
+        Item(layouts.normal(row.path), order[label], partial(layouts.open_picture, place / row.path), row.split)
+        for row, label in named
+        if label
+    ]
+    if len({item.label for item in items}) < 2:
+        raise Refusal(f"{path} names {len({item.label for item in items})} classes; at least two are needed")
+    unlabelled = tuple(sorted(layouts.normal(row.path) for row, label in named if not label))
+    return Listing(name, classes, layouts.ordered(items), unlabelled)
+
+
+def _rows(path: Path, split: str) -> Iterator[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            header = [column.strip().lower() for column in next(reader, [])]
+            at = {role: _column(header, names) for role, names in COLUMNS.items()}
+            if at["path"] is None or (at["label"] is None and at["class"] is None):
+                raise Refusal(f"{path} has the columns {', '.join(header)}; path and label are needed")
+            for cells in reader:
+                if cells:
+                    yield _row(path, reader.line_num, cells, len(header), at, split)
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+    except csv.Error as error:
+        raise Refusal(f"{path} is no CSV: {error}") from error
+
+
+def _row(path: Path, line: int, cells: Sequence[str], width: int, at: Mapping[str, int | None], split: str) -> Row:
+    where = f"{path}, line {line}"
+    if len(cells) != width:
+        raise Refusal(f"{where}: {len(cells)} cells under {width} columns; is a name with a comma not in quotes?")
+    values = {role: "" if column is None else cells[column].strip() for role, column in at.items()}
+    if not values["path"]:
+        raise Refusal(f"{where}: the path is empty")
+    told = values["split"].lower()
+    if told not in SPLITS:
+        raise Refusal(f"{where}: {values['split']!r} is no split; allowed: train, val, test, or nothing")
+    return Row(where, values["path"], values["label"], values["class"], split or SPLITS[told])
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _label_map(path: Path) -> dict[str, int]:
+    """Names by number; the file may map either to the other."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        pairs = [(str(one), str(other)) for one, other in content.items()]
+    except (json.JSONDecodeError, AttributeError):
+        raise Refusal(f"{path} is no map of class names to numbers") from None
+    if not all(other.isdecimal() for _, other in pairs):
+        pairs = [(other, one) for one, other in pairs]
+    if not all(other.isdecimal() for _, other in pairs):
+        raise Refusal(f"{path} maps neither class names to numbers nor numbers to class names")
+    numbers = {layouts.normal(one): int(other) for one, other in pairs}
+    if sorted(numbers.values()) != list(range(len(numbers))):
+        raise Refusal(f"{path}: the numbers must be 0 to {len(numbers) - 1}, each once")
+    return dict(sorted(numbers.items(), key=lambda pair: pair[1]))
+
+
+def _class_of(row: Row, numbers: Mapping[str, int]) -> str:
+    """Empty where the row has no label."""
+    if not numbers:
+        return layouts.normal(row.name or row.label)
+    told = {_looked_up(row, value, numbers) for value in (row.label, row.name) if value}
+    if len(told) > 1:
+        raise Refusal(f"{row.where}: label {row.label!r} and class {row.name!r} contradict {MAP}")
+    return told.pop() if told else ""
+
+
+def _looked_up(row: Row, value: str, numbers: Mapping[str, int]) -> str:
+    by_number = {str(number): name for name, number in numbers.items()}
+    name = value if value in numbers else by_number.get(value)
+    if name is None:
+        few = list(numbers)[:10]
+        more = ", ..." if len(numbers) > len(few) else ""
+        raise Refusal(f"{row.where}: label {value!r} is not in {MAP}; it has {', '.join(few)}{more}")
+    return name
+
+
+def _as_counted(label: str) -> tuple[int, str]:
+    """2 before 10."""
+    return (int(label), "") if label.isdecimal() else (0, label)
