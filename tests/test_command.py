@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,10 @@ from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from stages.core.running.sources import ROOT
 
-DATA = "--train data/train --calibration data/calibration --val data/val --test data/test --manifest data/manifest.csv"
+DATA = (
+    "--train data/train --calibration data/calibration --val data/val --test data/test "
+    "--manifest data/manifest.csv --details data/details.json"
+)
 PREPARE = ["prepare", *DATA.split(), "--metrics", "metrics/prepare.json"]
 
 
@@ -57,7 +61,7 @@ def refused(found: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_a_stage_runs_by_hand(project: Path, pictures: Path) -> None:
-    change(project, "{name: digits}", f"{{name: folder, path: {pictures}}}")
+    change(project, "{name: digits, path: null}", f"{{name: folder, path: {pictures}}}")
     change(project, "image_size: 16", "image_size: 64")
     found = stage(*PREPARE, cwd=project)
     assert found.returncode == 0, found.stderr
@@ -81,7 +85,7 @@ def test_a_typo_dies_before_anything_heavy_is_imported(project: Path) -> None:
 
 
 def test_an_unknown_stage_lists_the_known(project: Path) -> None:
-    assert "benchmark, distill, evaluate" in refused(stage("distil", cwd=project))
+    assert "benchmark, describe, distill, evaluate" in refused(stage("distil", cwd=project))
 
 
 def test_a_missing_input_names_the_stage_that_makes_it(project: Path) -> None:
@@ -93,14 +97,15 @@ def test_a_missing_input_names_the_stage_that_makes_it(project: Path) -> None:
 def test_a_corrupt_picture_is_named_and_nothing_is_written(project: Path, pictures: Path) -> None:
     shutil.copytree(pictures, project / "mine")
     (project / "mine/blobs/07.png").write_bytes(b"no picture")
-    change(project, "{name: digits}", "{name: folder, path: mine}")
-    assert "mine/blobs/07.png cannot be read as a picture" in refused(stage(*PREPARE, cwd=project))
+    change(project, "{name: digits, path: null}", "{name: folder, path: mine}")
+    message = refused(stage(*PREPARE, cwd=project))
+    assert "1 of 120 pictures cannot be read: blobs/07.png (it is no picture of a known kind)" in message
     shutil.rmtree(project / "mine")
     assert written(project) == []
 
 
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(project: Path, pictures: Path) -> None:
-    change(project, "{name: digits}", f"{{name: folder, path: {pictures}}}")
+    change(project, "{name: digits, path: null}", f"{{name: folder, path: {pictures}}}")
     code = f"""
 import resource, runpy, signal, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -115,7 +120,7 @@ runpy.run_module("stages", run_name="__main__")
         capture_output=True,
         text=True,
     )
-    assert "File too large" in refused(found)
+    assert re.fullmatch(r"prepare: File too large: \S+/scratch/pixels\n", refused(found))
     assert written(project) == []
 
 

@@ -53,7 +53,7 @@ def test_splits_are_disjoint_stratified_and_blind_to_order(
 def assert_copies_stay_together(members: list[Member], places: list[str]) -> None:
     by_key: dict[str, set[str]] = {}
     for member, place in zip(members, places, strict=True):
-        by_key.setdefault(member.key, set()).add(place)
+        by_key.setdefault(member.group or member.content, set()).add(place)
     assert all(len(found) == 1 for found in by_key.values())
 
 

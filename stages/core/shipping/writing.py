@@ -97,7 +97,7 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
         "dataset": card.facts.dataset,
         "classes": json.dumps(list(card.facts.classes), ensure_ascii=False),
         "image_size": str(card.facts.image_size),
-        "fit": "largest centred square, resized with antialiased bicubic",
+        "fit": f"{card.facts.fit}, antialiased bicubic",
         "mean": json.dumps(list(card.facts.mean)),
         "std": json.dumps(list(card.facts.std)),
         "architecture": card.architecture.model_dump_json(),

@@ -1,0 +1,43 @@
+"""`lightvision`: what dvc, prefect and mlflow do not do."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightvision import bench, data
+from stages.core.running.errors import Refusal
+
+Add = Callable[[Any, str], None]
+
+# a group of commands: what it is for, and for each action a function that adds its parser
+COMMANDS: Mapping[str, tuple[str, Mapping[str, Add]]] = {
+    "data": ("look at data sets and fetch them", data.COMMANDS),
+    "bench": ("measure parts of the pipeline against the usual way", bench.COMMANDS),
+}
+
+
+def main() -> None:
+    """Exit status 0, 1 where something is wrong with what was looked at or asked for, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="lightvision", description=__doc__, allow_abbrev=False)
+    groups = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (summary, commands) in COMMANDS.items():
+        group = groups.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        members = group.add_subparsers(required=True, metavar="ACTION")
+        for action, add in commands.items():
+            add(members, action)
+    arguments = vars(parser.parse_args())
+    try:
+        status = arguments.pop("run")(**arguments)
+    except Refusal as refusal:
+        sys.exit("lightvision: " + " ".join(str(refusal).split()))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        sys.exit(f"lightvision: {error.strerror or error}{where}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`lightvision bench`: measured side by side in one run, on the machine at hand."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from stages.core import params
+from stages.core.datasets import decoding, sources, storage
+from stages.core.datasets.decoding import Rows
+from stages.core.datasets.listing import Listing
+from stages.core.datasets.pictures import FITS
+from stages.core.datasets.storage import Split
+from stages.core.running import files, processes, progress
+from stages.core.running.errors import Refusal
+from stages.core.running.journal import home
+
+LARGE = (512, 384)  # pixels of a made picture, a common size of photographs in data sets
+CLASSES = 4  # of made pictures
+
+
+def add_data(members: Any, action: str) -> None:
+    text = (
+        "Pictures a second of our loader and of torchvision's ImageFolder in a DataLoader, with the same augmentation."
+    )
+    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
+    parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=processes.cores(), help="of the DataLoader")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.set_defaults(run=data)
+
+
+def data(
+    path: Path | None, made: int, image_size: int, batch_size: int, workers: int, rounds: int, json: Path | None
+) -> int:
+    from lightvision import loading  # torch and torchvision take seconds
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = path or make(Path(scratch) / "made", made)
+        listing = sources.listing(params.Own(name="folder", path=str(folder)), home())
+        began = time.monotonic()
+        split = prepare(listing, image_size, Path(scratch))
+        seconds = time.monotonic() - began
+        found = loading.compare(folder, split, image_size, batch_size, workers, rounds)
+    found = {
+        "data": folder.name,
+        "pictures": len(split),
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "prepared_once_pictures_per_second": round(len(split) / seconds, 1),
+    } | found
+    show(found)
+    if json:
+        files.write_json(json, found)
+    return 0
+
+
+def prepare(listing: Listing, image_size: int, scratch: Path) -> Split:
+    """As the stage does it, all in one split."""
+    seen = decoding.decode(listing.items, image_size, "crop", scratch / "pixels")
+    broken = [item.name for item, one in zip(listing.items, seen, strict=True) if one.problem]
+    if broken:
+        raise Refusal(
+            f"{len(broken)} pictures cannot be read, {broken[0]} among them: `lightvision data check` lists them"
+        )
+    rows = Rows(scratch / "pixels", image_size)
+    labels = np.array([item.label for item in listing.items])
+    facts = storage.Facts(listing.name, listing.classes, image_size, (0.5,) * 3, (0.25,) * 3, "crop")
+    storage.write(scratch / "split", (rows[n] for n in range(len(labels))), labels, facts)
+    rows.close()
+    return storage.load(scratch / "split")
+
+
+def make(folder: Path, count: int) -> Path:
+    """Noise of a few scales, so that it compresses about as photographs do."""
+    generator = np.random.default_rng(0)
+    for number in progress.track(range(count), "make", count):
+        place = folder / f"class-{number % CLASSES}"
+        place.mkdir(parents=True, exist_ok=True)
+        coarse = generator.integers(0, 256, (24, 32, 3), np.uint8)
+        fine = generator.integers(0, 32, (LARGE[1], LARGE[0], 3), np.uint8)
+        picture = np.asarray(FITS["stretch"](Image.fromarray(coarse), LARGE[0]))[: LARGE[1]]
+        Image.fromarray((picture * 0.85 + fine).astype(np.uint8)).save(place / f"{number:05}.jpg", quality=85)
+    return folder
+
+
+def show(found: dict[str, Any]) -> None:
+    table = Table(title=f"{found['pictures']:,} pictures of {found['data']} at {found['image_size']} px")
+    table.add_column("what")
+    table.add_column("measured", justify="right")
+    for name, value in found.items():
+        if not isinstance(value, dict | list):
+            table.add_row(name.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+COMMANDS = {"data": add_data}
