@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from stages.core.datacard import console
 
 from stages.core import params
+from stages.core.datacard import console
 from stages.core.datasets import downloads, findings, sources, surveying
 from stages.core.datasets.findings import Survey
 from stages.core.datasets.splits import SMALL
@@ -42,7 +42,8 @@ def check(path: Path, source: str | None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         lenient = settings.prepare.model_copy(update={"source": chosen, "policy": LENIENT})
         survey = surveying.survey(listing, lenient, settings.seed, Path(folder) / "pixels")
-    console.show(findings.details(survey), findings.metrics(survey), Console())
+    details = findings.details(survey) | {"image_size": settings.prepare.image_size}
+    console.show(details, findings.metrics(survey), Console())
     problems = list(_problems(survey, settings.prepare.policy))
     for problem in problems:
         print(f"prepare would stop: {problem}")

@@ -45,5 +45,5 @@ def main(
             storage.write(folder, (images[n] for n in np.flatnonzero(here).tolist()), labels[here], facts)
     rows = findings.manifest(survey)
     tables.write(manifest, list(rows[0]), rows)
-    files.write_json(details, findings.details(survey) | {"mean": mean, "std": std})
+    files.write_json(details, findings.details(survey) | {"image_size": prepare.image_size, "mean": mean, "std": std})
     run.metrics(metrics, findings.metrics(survey))

@@ -1,5 +1,6 @@
 """A small world that all tests share: pictures of three classes, and settings that learn them in seconds."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from stages import prepare
 from stages.core import params
 from stages.core.running import sources
 from stages.core.running.journal import Run
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of small sums wait for each other more than they add
 
 CLASSES = ("bars", "blobs", "checks")
 SIZE = 8

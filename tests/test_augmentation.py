@@ -270,7 +270,7 @@ def test_mixed_labels_say_what_is_in_the_picture(name: Literal["mixup", "cutmix"
     labels, shares = torch.arange(COUNT), []
     generator = np.random.default_rng(0)
     settings = params.Mixed(name=name, alpha=1.0)
-    for _ in range(300):
+    for _ in range(100):
         images, said = augmentation.MIXES[name](settings, shades.clone(), labels, COUNT, generator)
         assert said.shape == (COUNT, COUNT)
         torch.testing.assert_close(said.sum(1), torch.ones(COUNT))
@@ -285,7 +285,7 @@ def test_mixed_labels_say_what_is_in_the_picture(name: Literal["mixup", "cutmix"
             assert box.sum() == box.any(0).sum() * box.any(1).sum()
         assert torch.equal(said > 0, (torch.eye(COUNT) * said[0, 0] + torch.eye(COUNT).roll(1, 0) * said[0, -1]) > 0)
         shares.append(said[0, 0].item())
-    assert np.mean(shares) == pytest.approx(0.5 if name == "mixup" else 0.72, abs=0.07)
+    assert np.mean(shares) == pytest.approx(0.5 if name == "mixup" else 0.72, abs=0.1)
     assert np.std(shares) > 0.15
 
 

@@ -36,6 +36,7 @@ print(sum(len(labels) for _, labels in batches.in_order(pictures)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is of Linux")
 def test_more_than_the_memory_passes_through(tmp_path: Path) -> None:
     facts = storage.Facts("large", ("a", "b"), SIZE, (0.5,) * 3, (0.25,) * 3, "crop")

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from stages import prepare
 from stages.core import params
 from stages.core.datasets import decoding, likeness, storage
+from stages.core.datasets.decoding import Seen
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -249,8 +250,38 @@ def test_only_what_looks_alike_in_every_colour_is_a_near_copy() -> None:
     flat, red, green, brighter = (np.zeros((16, 16, 3), np.uint8) for _ in range(4))
     red[..., 0], green[..., 1], brighter[..., 0] = pattern, pattern, pattern * 1.15
     pixels = [flat, flat + 9, red, green, brighter]
-    found = likeness.near_copies([7] * 5, list("abcde"), pixels)  # pyright: ignore[reportArgumentType]
+    seen = [Seen(content, 7, 100, 100) for content in "abcde"]
+    found = likeness.near_copies(seen, pixels)  # pyright: ignore[reportArgumentType]
     assert [(pair.first, pair.second) for pair in found] == [(2, 4)]
+
+
+@pytest.mark.parametrize(("side", "counts"), [(63, False), (64, True)])
+def test_small_pictures_must_be_more_alike(side: int, counts: bool) -> None:
+    noise = np.random.default_rng(0)
+    pattern = noise.integers(0, 200, (64, 64, 3))
+    other = pattern + noise.normal(0, 12, pattern.shape)
+    assert 0.96 < likeness._cosine(pattern, other) < 0.99
+    seen = [Seen("a", 7, 100, side), Seen("b", 7, 100, 100)]
+    assert bool(likeness.near_copies(seen, [pattern, other])) == counts  # pyright: ignore[reportArgumentType]
+
+
+def test_a_leak_is_seen_past_an_excluded_twin(pictures: Path, tmp_path: Path, settings: params.Params) -> None:
+    """train holds a copy, which is left out, and a near copy, which is not, of one test picture."""
+    root = tmp_path / "given"
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
+        place = root / ("test" if number % 4 == 0 else "train") / path.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / path.name)
+    judged = root / "test" / "checks" / "00.png"
+    shutil.copy(judged, root / "test" / "checks" / "zz.png")
+    shutil.copy(judged, root / "train" / "checks" / "a-copy.png")
+    Image.open(judged).save(root / "train" / "checks" / "near.jpg", quality=100)
+    folder = prepared(tmp_path, settings, root)
+    assert files.read_json(folder / "prepare.json")["near_copies_across_splits"] == 1
+    rows = manifest(folder).set_index("name")
+    assert rows.loc["train/checks/a-copy.png", "note"] == "a copy of it is in the source's test split"
+    [pair] = files.read_json(folder / "details.json")["near_copies"]
+    assert sorted(one["split"] for one in pair["pictures"]) == ["test", rows.loc["train/checks/near.jpg", "split"]]
 
 
 def test_groups_are_what_hangs_together() -> None:

@@ -16,8 +16,8 @@ import vl_convert
 from PIL import Image
 
 from stages import report
-from stages.core import params
-from stages.core.reporting import charts, comparison, examples, lineage, rendering, words
+from stages.core import params, words
+from stages.core.reporting import charts, comparison, examples, lineage, rendering
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run

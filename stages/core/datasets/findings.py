@@ -54,19 +54,18 @@ def metrics(survey: Survey) -> dict[str, object]:
         item.label for item, place in zip(survey.listing.items, survey.places, strict=True) if place.split != EXCLUDED
     )
     contents = [seen.content for seen in survey.seen if seen.content]
-    straddling = sum(len({survey.places[n].split for n in (pair.first, pair.second)}) > 1 for pair in survey.pairs)
     return {
         "classes": len(by_class),
         "pictures": {name: splits[name] for name in (TRAIN, VAL, TEST, EXCLUDED)},
         "unlabelled": len(survey.listing.unlabelled),
         "calibration": sum(survey.calibrating),
-        "rarest_class": min(by_class.values()),
-        "imbalance": round(max(by_class.values()) / min(by_class.values()), 3),
+        "rarest_class": min(by_class.values(), default=0),
+        "imbalance": round(max(by_class.values(), default=1) / min(by_class.values(), default=1), 3),
         "broken": len(survey.seen) - len(contents),
         "copies": len(contents) - len(set(contents)),
         "conflicting_labels": sum(len({label for _, label in group}) > 1 for group in _copies(survey)),
         "near_copies": len(survey.pairs),
-        "near_copies_across_splits": straddling,
+        "near_copies_across_splits": sum(_straddles(survey, pair) for pair in survey.pairs),
         "other_files": survey.listing.other_files,
     }
 
@@ -121,11 +120,14 @@ def _copies(survey: Survey) -> list[list[tuple[int, int]]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _leaks_first(survey: Survey) -> list[Pair]:
-    def kept_together(pair: Pair) -> bool:
-        return survey.places[pair.first].split == survey.places[pair.second].split
+def _straddles(survey: Survey, pair: Pair) -> bool:
+    """Both are used, in different splits."""
+    splits = {survey.places[n].split for n in (pair.first, pair.second)}
+    return len(splits) > 1 and EXCLUDED not in splits
 
-    return sorted(survey.pairs, key=lambda pair: (kept_together(pair), -pair.cosine))
+
+def _leaks_first(survey: Survey) -> list[Pair]:
+    return sorted(survey.pairs, key=lambda pair: (not _straddles(survey, pair), -pair.cosine))
 
 
 def _pair(survey: Survey, pair: Pair) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """Pictures that are nearly the same: one photograph compressed again, resized or a little brighter.
 
 Perceptual hashes (64 signs of the lowest cosine frequencies) propose pairs, the pixels decide: a pair counts if its
-colours, as vectors of zero mean, have a cosine of at least ALIKE. Hashes are compared within bands of their bits: those
-that differ in fewer bits than there are bands share a band.
+colours, as vectors of zero mean, have a cosine of at least ALIKE, or ALIKE_IF_SMALL: the fewer pixels pictures have,
+the more of them look alike without being copies. Hashes are compared within bands of their bits: those that differ in
+fewer bits than there are bands share a band.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.datasets.decoding import Rows
+from stages.core.datasets.decoding import Rows, Seen
 
 BITS = 8  # that hashes of near copies differ in at most
-ALIKE = 0.98
+ALIKE, ALIKE_IF_SMALL, SMALL = 0.96, 0.99, 64  # the last in pixels of the shortest side
 WIDE, NARROW, MANY = 16, 8, 200_000  # bits of a band for more than so many pictures, and for fewer
 CROWD = 50_000  # more pictures of one band show nothing in particular, and cost the square of their number
 ROWS = 500  # of a comparison at a time
@@ -26,17 +27,17 @@ class Pair:
     cosine: float
 
 
-def near_copies(hashes: Sequence[int], contents: Sequence[str], pixels: Rows) -> list[Pair]:
-    """Pairs of different content that look the same; `contents` is empty where there is no picture."""
-    unique = [n for n, content in enumerate(contents) if content]
-    unique = list({contents[n]: n for n in reversed(unique)}.values())
-    codes = np.array([hashes[n] for n in unique], np.uint64)
-    order = np.array(unique)
-    return [
-        Pair(int(min(a, b)), int(max(a, b)), cosine)
-        for a, b in sorted({(int(a), int(b)) for a, b in order[_candidates(codes)]})
-        if (cosine := _cosine(pixels[a], pixels[b])) >= ALIKE
-    ]
+def near_copies(seen: Sequence[Seen], pixels: Rows) -> list[Pair]:
+    """Pairs of different content that look the same; of exact copies, the first stands for all."""
+    unique = list({one.content: n for n, one in reversed(list(enumerate(seen))) if one.content}.values())
+    codes = np.array([seen[n].likeness for n in unique], np.uint64)
+    found: list[Pair] = []
+    for first, second in sorted({(min(a, b), max(a, b)) for a, b in np.array(unique)[_candidates(codes)].tolist()}):
+        sides = (side for n in (first, second) for side in (seen[n].width, seen[n].height))
+        cosine = _cosine(pixels[first], pixels[second])
+        if cosine >= (ALIKE_IF_SMALL if min(sides) < SMALL else ALIKE):
+            found.append(Pair(first, second, cosine))
+    return found
 
 
 def groups(pairs: Sequence[Pair], contents: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A listing, looked at as a whole: decoded, compared, dealt out."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from stages.core import params
 from stages.core.datasets import decoding, likeness, splits
 from stages.core.datasets.decoding import Rows, Seen
 from stages.core.datasets.findings import Survey
+from stages.core.datasets.likeness import Pair
 from stages.core.datasets.listing import Listing
 from stages.core.datasets.splits import EXCLUDED, Member, Place, Plan
 from stages.core.running import progress
@@ -22,7 +24,7 @@ def survey(listing: Listing, settings: params.Prepare, seed: int, pixels: Path) 
         refuse_broken(listing, seen)
     contents = [one.content for one in seen]
     with closing(Rows(pixels, settings.image_size)) as images:
-        pairs = likeness.near_copies([one.likeness for one in seen], contents, images)
+        pairs = likeness.near_copies(seen, images)
     groups = likeness.groups(pairs, contents) if settings.policy.near_copies == "together" else {}
     usable = [number for number, content in enumerate(contents) if content]
     members = [
@@ -40,7 +42,17 @@ def survey(listing: Listing, settings: params.Prepare, seed: int, pixels: Path) 
     left_out = sum(place.split == EXCLUDED for place in places)
     if left_out:
         progress.note(f"{left_out} of {len(places)} pictures are left out; the manifest says why for each")
-    return Survey(listing, seen, places, calibrates, pairs)
+    return Survey(listing, seen, places, calibrates, _of_the_used(pairs, contents, places))
+
+
+def _of_the_used(pairs: Sequence[Pair], contents: Sequence[str], places: Sequence[Place]) -> list[Pair]:
+    """Of exact copies, one that is in a split stands for those that are not."""
+    standing: dict[str, int] = {}
+    for number, content in enumerate(contents):
+        other = standing.setdefault(content, number)
+        if places[other].split == EXCLUDED != places[number].split:
+            standing[content] = number
+    return [Pair(standing[contents[pair.first]], standing[contents[pair.second]], pair.cosine) for pair in pairs]
 
 
 def class_numbers(found: Survey) -> dict[int, int]:

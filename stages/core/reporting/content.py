@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core import params
-from stages.core.reporting import charts, comparison, examples, summary, tables, words
+from stages.core import params, words
+from stages.core.reporting import charts, comparison, examples, summary, tables
 from stages.core.reporting.findings import NETWORKS, Findings
 from stages.core.reporting.lineage import Pedigree
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.reporting import words
+from stages.core import words
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.core.reporting import summary, words
+from stages.core import words
+from stages.core.reporting import summary
 
 HERE = Path(__file__).parent
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.core.reporting import words
+from stages.core import words
 from stages.core.reporting.comparison import Comparison
 from stages.core.reporting.findings import SHIPPED, Findings
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from stages.core import words
 from stages.core.params import Export
-from stages.core.reporting import words
 from stages.core.reporting.findings import NETWORKS, SHIPPED, File, Findings, Judged, Timing
 
 
