@@ -62,7 +62,7 @@ def planted(pictures: Path, tmp_path: Path) -> Path:
     (root / "blobs" / "notes.txt").write_text("nor meant to be one")
     shutil.copy(root / "bars" / "01.png", root / "blobs" / "stolen.png")
     shutil.copy(root / "checks" / "02.png", root / "checks" / "copy.png")
-    Image.open(root / "checks" / "03.png").save(root / "checks" / "compressed.jpg", quality=92)
+    Image.open(root / "checks" / "03.png").save(root / "checks" / "compressed.jpg", quality=100)
     return root
 
 
@@ -275,7 +275,7 @@ def test_a_leak_is_seen_past_an_excluded_twin(pictures: Path, tmp_path: Path, se
     judged = root / "test" / "checks" / "00.png"
     shutil.copy(judged, root / "test" / "checks" / "zz.png")
     shutil.copy(judged, root / "train" / "checks" / "a-copy.png")
-    Image.open(judged).save(root / "train" / "checks" / "near.jpg", quality=100)
+    Image.open(judged).save(root / "train" / "checks" / "near.jpg", quality=100, subsampling=0)
     folder = prepared(tmp_path, settings, root)
     assert files.read_json(folder / "prepare.json")["near_copies_across_splits"] == 1
     rows = manifest(folder).set_index("name")

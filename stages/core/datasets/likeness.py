@@ -14,7 +14,7 @@ import numpy as np
 from stages.core.datasets.decoding import Rows, Seen
 
 BITS = 8  # that hashes of near copies differ in at most
-ALIKE, ALIKE_IF_SMALL, SMALL = 0.96, 0.99, 64  # the last in pixels of the shortest side
+ALIKE, ALIKE_IF_SMALL, SMALL = 0.96, 0.99, 64  # the last in pixels, of a side as stored or as it was
 WIDE, NARROW, MANY = 16, 8, 200_000  # bits of a band for more than so many pictures, and for fewer
 CROWD = 50_000  # more pictures of one band show nothing in particular, and cost the square of their number
 ROWS = 500  # of a comparison at a time
@@ -33,8 +33,9 @@ def near_copies(seen: Sequence[Seen], pixels: Rows) -> list[Pair]:
     codes = np.array([seen[n].likeness for n in unique], np.uint64)
     found: list[Pair] = []
     for first, second in sorted({(min(a, b), max(a, b)) for a, b in np.array(unique)[_candidates(codes)].tolist()}):
-        sides = (side for n in (first, second) for side in (seen[n].width, seen[n].height))
-        cosine = _cosine(pixels[first], pixels[second])
+        one, other = pixels[first], pixels[second]
+        sides = (len(one), *(side for n in (first, second) for side in (seen[n].width, seen[n].height)))
+        cosine = _cosine(one, other)
         if cosine >= (ALIKE_IF_SMALL if min(sides) < SMALL else ALIKE):
             found.append(Pair(first, second, cosine))
     return found
