@@ -50,6 +50,7 @@ class Pictures:
 
 
 def on_device(split: Split, machine: Machine) -> Pictures:
+    """A copy also on a CPU: what is only mapped can be taken from memory at any time, and read again and again."""
     streamed = split.images.nbytes > machine.resident * machine.free_memory()
     images = _shared(split.images)
     mean, std = (
@@ -57,7 +58,7 @@ def on_device(split: Split, machine: Machine) -> Pictures:
         for numbers in (split.facts.mean, split.facts.std)
     )
     return Pictures(
-        images=images if streamed else images.to(machine.device),
+        images=images if streamed else images.to(machine.device, copy=True),
         labels=torch.from_numpy(split.labels).to(machine.device),
         mean=mean,
         std=std,
