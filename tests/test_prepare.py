@@ -1,16 +1,19 @@
 """From a listing to four splits: what cannot be used is refused or left out by name, and nothing else changes."""
 
+import contextlib
 import os
 import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -19,7 +22,7 @@ from stages import prepare
 from stages.core import params
 from stages.core.datasets import decoding, likeness, storage
 from stages.core.datasets.decoding import Seen
-from stages.core.running import files, sources
+from stages.core.running import files, processes, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from tests.conftest import CLASSES, draw
@@ -225,6 +228,42 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path, settings: params.Par
         assert found.returncode == 0, found.stderr
         peaks.append(int(found.stdout.split()[-1]) / 1024)
     assert peaks[1] < peaks[0] + 40, peaks
+
+
+def with_folder(folder: Path) -> list[psutil.Process]:
+    """Processes that were started in it, or to import from it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_stage_takes_its_processes_with_it(pictures: Path, tmp_path: Path, settings: params.Params) -> None:
+    for name in CLASSES:
+        for number in range(150):
+            (tmp_path / "many" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures / name / "00.png", tmp_path / "many" / name / f"{number}.png")
+    content = settings.model_dump(mode="json")
+    content["prepare"] |= {"source": {"name": "folder", "path": str(tmp_path / "many")}, "image_size": 1024}
+    project = tmp_path / "project"
+    project.mkdir()
+    YAML().dump(content, project / "params.yaml")
+    options = [f"--{name}={project / 'data' / name}" for name in (*SPLITS, "manifest", "details")]
+    command = [sys.executable, "-m", "stages", "prepare", *options, f"--metrics={project / 'prepare.json'}"]
+    environment = os.environ | {"PYTHONPATH": str(sources.ROOT)}
+    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.DEVNULL) as process:
+        while len(with_folder(project)) < 2 + processes.cores():  # the stage, and who starts its processes
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    deadline = time.monotonic() + 20
+    while with_folder(project) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert with_folder(project) == []
+    assert not list((project / "data").glob("*"))
 
 
 def hashes_of(count: int, generator: np.random.Generator) -> list[int]:

@@ -104,7 +104,7 @@ def _everywhere(tasks: Sequence[Task]) -> Iterator[list[Seen]]:
 
 
 def _start() -> None:
-    processes.end_with_parent()
+    processes.end_with_pool()
     warnings.filterwarnings("ignore", module="PIL")  # a damaged file is named, not warned of
 
 
