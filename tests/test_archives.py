@@ -2,10 +2,14 @@
 
 import io
 import os
+import random
 import shutil
+import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +68,7 @@ def test_it_is_unpacked_once_for_each_content(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     "name",
-    ["../out.png", "a/../../out.png", "/tmp/out.png", "..\\out.png", "C:\\out.png"],  # noqa: S108 - not written
+    ["../out.png", "a/../../out.png", "/tmp/out.png", "..\\out.png", "C:\\out.png", "C:out.png", "../out.png/"],  # noqa: S108 - not written
 )
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 def test_an_entry_that_would_leave_is_refused(tmp_path: Path, name: str, ending: str) -> None:
@@ -94,10 +98,11 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     assert nothing_was_left(tmp_path / "home")
 
 
-def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
+def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         info = zipfile.ZipInfo("link")
-        info.create_system, info.external_attr = 3, 0o120777 << 16
+        info.create_system, info.external_attr = 3, (mode | 0o777) << 16
         archive.writestr(info, "..")
     with pytest.raises(Refusal, match="link is a link"):
         archives.unpack(tmp_path / "a.zip", tmp_path / "home")
@@ -156,6 +161,88 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(Refusal, match="damaged"):
         archives.unpack(path, tmp_path / "home")
+
+
+@pytest.mark.parametrize("names", [("a", "a/b.png"), ("a/b.png", "a"), ("a.png", "a.png"), (".",)])
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_entries_in_each_other_s_way_are_refused(tmp_path: Path, names: Sequence[str], ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    with pytest.raises(Refusal, match="has no name" if names == (".",) else "two entries for"):
+        archives.unpack(path, tmp_path / "home")
+    assert nothing_was_left(tmp_path / "home")
+
+
+def test_a_folder_packed_as_itself_is_fine(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        folder = tarfile.TarInfo("./")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        archive.addfile(tarfile.TarInfo("./a.png"), io.BytesIO(b""))
+    assert contents(archives.unpack(tmp_path / "a.tar", tmp_path / "home")) == {"a.png": b""}
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tar.xz", "a.tar.bz2"])
+def test_whatever_is_damaged_no_picture_is_lost_without_a_word(tmp_path: Path, name: str) -> None:
+    """Cut anywhere or with a flipped bit: refused, or unpacked with every entry."""
+    chance = random.Random(0)  # noqa: S311 - damage is no secret
+    make: Callable[[Path, dict[str, bytes]], Path] = make_zip if name.endswith("zip") else make_tar
+    path = make(tmp_path / name, {f"{n}.png": chance.randbytes(700) for n in range(6)})
+    whole = path.read_bytes()
+    refused = 0
+    for number in range(60):
+        content = bytearray(whole)
+        if number % 2:
+            del content[chance.randrange(1, len(content) - (1024 if name == "a.tar" else 1)) :]
+        else:
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        try:
+            assert len(contents(archives.unpack(path, tmp_path / "home"))) == 6
+        except Refusal:
+            refused += 1
+        shutil.rmtree(tmp_path / "home")
+    assert refused >= 30
+
+
+def test_a_tar_damaged_between_its_entries_is_named(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {"a.png": b"x", "b.png": b"y", "c.png": b"z"})
+    content = bytearray(path.read_bytes())
+    content[1024] ^= 1  # the name of the second, which its checksum covers
+    path.write_bytes(content)
+    with pytest.raises(Refusal, match="damaged"):
+        archives.unpack(path, tmp_path / "home")
+    path.write_bytes(make_tar(tmp_path / "b.tar", FILES).read_bytes()[:1024])
+    with pytest.raises(Refusal, match="damaged"):
+        archives.unpack(path, tmp_path / "home")
+
+
+def test_a_checksum_behind_all_entries_is_compared(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar.gz", {"noise.png": os.urandom(100_000)})
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Refusal, match="damaged"):
+        archives.unpack(path, tmp_path / "home")
+
+
+def test_processes_that_need_the_same_archive_wait_for_one_another(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", {f"{n}.png": os.urandom(100) for n in range(1000)})
+    code = (
+        "import sys; from pathlib import Path; from stages.core.datasets import archives;"
+        "print(len(list(archives.unpack(Path(sys.argv[1]), Path(sys.argv[2])).iterdir())))"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "home")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0] for process in running] == ["1000\n"] * 3
 
 
 def test_an_encrypted_archive_is_named(tmp_path: Path) -> None:

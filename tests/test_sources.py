@@ -85,8 +85,12 @@ def test_a_class_may_be_missing_from_a_split(tmp_path: Path) -> None:
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     folders(tmp_path, ["train", "bus", "car"])
     assert read("folder", tmp_path).classes == ("bus", "car", "train")
-    folders(tmp_path / "only", ["train", "test"])
-    assert read("folder", tmp_path / "only").classes == ("test", "train")
+
+
+def test_splits_without_classes_are_not_taken_for_classes(tmp_path: Path) -> None:
+    folders(tmp_path, ["train", "test"])
+    with pytest.raises(Refusal, match="test is named for a split and holds no class folders"):
+        read("folder", tmp_path)
 
 
 def test_a_wrapped_data_set_is_found(tmp_path: Path) -> None:
@@ -163,6 +167,60 @@ def test_one_name_spelled_in_two_ways_is_refused(tmp_path: Path) -> None:
     folders(tmp_path, ["cafe\u0301", "caf\u00e9", "tea"])
     with pytest.raises(Refusal, match="spelled in two ways"):
         read("folder", tmp_path)
+
+
+def test_a_link_back_up_is_no_class_s_own(tmp_path: Path) -> None:
+    folders(tmp_path / "real" / "data", ["a", "b"])
+    (tmp_path / "linked").symlink_to(tmp_path / "real" / "data")
+    (tmp_path / "real" / "data" / "a" / "up").symlink_to(tmp_path / "real")
+    for root in (tmp_path / "real" / "data", tmp_path / "linked"):
+        assert given(read("folder", root)) == {("", "a"): 2, ("", "b"): 2}
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(tmp_path, ["a/closed", "a/open", "b"])
+    scan = os.scandir
+
+    def deny(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(PermissionError, match="closed"):
+        read("folder", tmp_path)
+
+
+def test_what_lies_in_no_class_folder_is_listed(tmp_path: Path) -> None:
+    folders(tmp_path / "train", ["a", "b"])
+    for place in ("", "train", "pred", "pred/deeper"):
+        picture(tmp_path / place / "loose.png")
+        (tmp_path / place / "notes.txt").write_text("x")
+    found = read("folder", tmp_path)
+    assert found.unlabelled == ("loose.png", "pred/deeper/loose.png", "pred/loose.png", "train/loose.png")
+    assert (len(found.items), found.other_files) == (4, 4)
+
+
+def test_splits_without_train_are_refused(tmp_path: Path) -> None:
+    for name in ("val", "test"):
+        folders(tmp_path / name, ["a", "b"])
+    with pytest.raises(Refusal, match="holds the splits test, val and no train"):
+        read("folder", tmp_path)
+
+
+def test_the_only_class_of_a_split_is_no_wrapper(tmp_path: Path) -> None:
+    folders(tmp_path / "train" / "train", ["a/deep", "b"])
+    folders(tmp_path / "test" / "images", ["a/deep"])
+    assert given(read("folder", tmp_path)) == {("train", "a"): 2, ("train", "b"): 2, ("test", "a"): 2}
+
+
+@pytest.mark.parametrize("name", ["my.birds", "my.birds.zip", "my.birds.tar.gz"])
+def test_a_data_set_is_called_as_its_folder_or_archive(tmp_path: Path, name: str) -> None:
+    folders(tmp_path / "my.birds", ["a", "b"])
+    if name != "my.birds":
+        kind = "zip" if name.endswith("zip") else "gztar"
+        shutil.make_archive(str(tmp_path / "my.birds"), kind, tmp_path / "my.birds")
+    assert read("folder", tmp_path / name, tmp_path / "home").name == "my.birds"
 
 
 def test_an_archive_is_as_good_as_a_folder(tmp_path: Path) -> None:
@@ -246,6 +304,40 @@ def test_a_csv_in_another_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes("path,label\none.png,Bäume\n".encode("latin-1"))
     with pytest.raises(Refusal, match="is not UTF-8"):
         read("csv", path)
+
+
+def packed(root: Path, folder: Path) -> Path:
+    return Path(shutil.make_archive(str(root / "packed"), "zip", folder))
+
+
+def test_the_only_csv_of_an_archive_is_read(tmp_path: Path) -> None:
+    path = packed(tmp_path, csv_of(tmp_path / "in", "path,label\none.png,a\ntwo.png,b\n").parent)
+    assert [item.open().image.size for item in read("csv", path, tmp_path / "home").items] == [(4, 4)] * 2
+    assert sources.guess(path, tmp_path / "home").name == "csv"
+
+
+@pytest.mark.parametrize("name", ["../../outside.png", "/outside.png", "sub/../../outside.png"])
+def test_a_csv_in_an_archive_names_nothing_outside_it(tmp_path: Path, name: str) -> None:
+    folder = csv_of(tmp_path / "in", f"path,label\none.png,a\n{name},b\n", "train.csv").parent
+    with pytest.raises(Refusal, match=r"train.csv, line 3: .*outside.png' lies outside the archive"):
+        read("csv", packed(tmp_path, folder), tmp_path / "home")
+    assert len(read("csv", folder).items) == 2
+
+
+def test_a_path_too_long_for_a_file_is_a_broken_picture(tmp_path: Path) -> None:
+    found = read("csv", csv_of(tmp_path, f"path,label\none.png,a\n{'x' * 300}.png,b\n"))
+    with pytest.raises(Unreadable, match="too long"):
+        found.items[1].open()
+
+
+def test_one_path_under_two_labels_is_kept_twice(tmp_path: Path) -> None:
+    found = read("csv", csv_of(tmp_path, "path,label\none.png,b\none.png,a\n"))
+    assert [(item.name, found.classes[item.label]) for item in found.items] == [("one.png", "a"), ("one.png", "b")]
+
+
+def test_labels_of_one_number_have_an_order(tmp_path: Path) -> None:
+    found = read("csv", csv_of(tmp_path, "path,label\none.png,1\ntwo.png,01\nthree.png,001\n"))
+    assert found.classes == ("001", "01", "1")
 
 
 def eurosat_tables(root: Path, label_map: Any = None, **rows: Sequence[str]) -> Path:
@@ -340,6 +432,15 @@ def test_neudet_s_validation_is_test(tmp_path: Path) -> None:
     assert given(read("neudet", tmp_path)) == {(split, name): 2 for split in ("train", "test") for name in DEFECTS}
 
 
+def test_neudet_s_classes_may_be_spelled_otherwise_in_each_split(tmp_path: Path) -> None:
+    folders(tmp_path / "train", DEFECTS)
+    others = {"pitted_surface": "pitted", "rolled-in_scale": "Rolled_in-scale"}
+    folders(tmp_path / "validation", [others.get(name, name) for name in DEFECTS])
+    found = read("neudet", tmp_path)
+    assert found.classes == DEFECTS
+    assert given(found) == {(split, name): 2 for split in ("train", "test") for name in DEFECTS}
+
+
 @pytest.mark.parametrize("names", [("Cr", "In", "Pa", "PS", "RS", "Sc"), DEFECTS])
 def test_neudet_s_files_may_name_their_class(tmp_path: Path, names: Sequence[str]) -> None:
     for name in names:
@@ -366,6 +467,10 @@ def test_the_digits_are_the_ones_of_scikit_learn() -> None:
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (6, 4, 32, 32, 3), np.uint8)  # five batches of four pictures, and test
 LABELS = np.arange(24).reshape(6, 4) % 10
+
+
+def batch(images: np.ndarray, labels: list[Any]) -> bytes:
+    return pickle.dumps({b"data": images, b"labels": labels})
 
 
 def planes(images: np.ndarray) -> np.ndarray:
@@ -465,20 +570,34 @@ def test_a_pickle_that_would_run_a_program_does_not(tmp_path: Path, monkeypatch:
     [
         (cifar_binary, "data_batch_2.bin", lambda content: content[:-1], "is cut short"),
         (cifar_python, "data_batch_2", lambda content: content[:-50], "is no batch of CIFAR"),
+        (cifar_binary, "data_batch_2.bin", lambda content: b"\x0a" + content[1:], "picture 0 has the label 10"),
+        (cifar_binary, "data_batch_2.bin", lambda _: b"", "is cut short"),
         (cifar_python, "data_batch_2", lambda _: pickle.dumps({b"other": 1}), "is no batch of CIFAR"),
+        (cifar_python, "data_batch_2", lambda _: pickle.dumps([1]), "is no batch of CIFAR"),
+        (cifar_python, "data_batch_2", lambda _: batch(planes(PIXELS[0]) / 255, [0, 1, 2, 3]), "is no batch of CIFAR"),
+        (cifar_python, "data_batch_2", lambda _: batch(planes(PIXELS[0]), [0, 1, 2]), "is no batch of CIFAR: 3 labels"),
+        (cifar_python, "data_batch_2", lambda _: batch(planes(PIXELS[0]), list("abcd")), "is no batch of CIFAR"),
+        (
+            cifar_python,
+            "data_batch_2",
+            lambda _: batch(planes(PIXELS[0]), [0, 1, 2, -1]),
+            "picture 3 has the label -1",
+        ),
+        (cifar_python, "batches.meta", lambda _: pickle.dumps({b"other": 1}), "does not name the classes"),
     ],
 )
 def test_a_damaged_batch_is_named(tmp_path: Path, make: Any, name: str, damage: Any, message: str) -> None:
     path = make(tmp_path) / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(Refusal, match=rf"{name} {message}"):
+    with pytest.raises(Refusal, match=rf"{name}:? {message}"):
         read("cifar10", path.parent)
 
 
-def test_a_missing_batch_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "message"), [("data_batch_4", "data_batch_4"), ("test_batch", "its test batch")])
+def test_a_missing_batch_is_named(tmp_path: Path, name: str, message: str) -> None:
     folder = cifar_python(tmp_path)
-    (folder / "data_batch_4").unlink()
-    with pytest.raises(Refusal, match="lacks data_batch_4"):
+    (folder / name).unlink()
+    with pytest.raises(Refusal, match=f"lacks {message}"):
         read("cifar10", folder)
 
 
@@ -508,6 +627,43 @@ def test_a_grey_npz(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(found.items[3].open().image)[..., 2], PIXELS[0, 3, ..., 0])
 
 
+def test_an_archive_may_hold_an_npz(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, make in (("cifar10", cifar_npz), ("npz", cifar_npz)):
+        make(tmp_path / "in")
+        path = packed(tmp_path, tmp_path / "in")
+        assert len(read(name, path, tmp_path / "home").items) == 24
+    assert sources.guess(path, tmp_path / "home").name == "npz"
+
+
+def test_classes_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS[0], labels=np.array([7, 5, 7, 3_000_000_000]))
+    found = read("npz", tmp_path / "a.npz", tmp_path / "home")
+    assert found.classes == ("5", "7", "3000000000")
+    assert [item.label for item in found.items] == [1, 0, 1, 2]
+
+
+def test_classes_may_be_named_in_bytes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS[0], labels=np.arange(4) % 2, classes=np.array([b"x", b"y"]))
+    assert read("npz", tmp_path / "a.npz", tmp_path / "home").classes == ("x", "y")
+
+
+def test_items_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    folders(tmp_path / "folder", ["a", "b"])
+    for name, path in (
+        ("folder", tmp_path / "folder"),
+        ("csv", csv_of(tmp_path / "csv", "path,label\none.png,b\ntwo.png,a\n")),
+        ("npz", cifar_npz(tmp_path)),
+        ("cifar10", cifar_binary(tmp_path)),
+        ("cifar10", cifar_python(tmp_path)),
+        ("digits", None),
+    ):
+        one = read(name, path, tmp_path / "home").items[1]
+        sent = pickle.dumps(one)
+        assert len(sent) < 1000
+        assert pickle.loads(sent).open().image.tobytes() == one.open().image.tobytes()  # noqa: S301 - our own
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -519,6 +675,10 @@ def test_a_grey_npz(tmp_path: Path) -> None:
         ({"images": PIXELS[0], "labels": np.arange(4) / 2}, "one whole number"),
         ({"images": PIXELS[0], "labels": np.arange(4) - 1}, "one whole number"),
         ({"images": PIXELS[0], "labels": np.arange(4), "classes": np.array(["x"])}, "label 3 has no name among the 1"),
+        ({"images": PIXELS[0], "labels": np.zeros(4, int)}, "pictures of 1 classes"),
+        ({"images": PIXELS[0][:, :0], "labels": np.arange(4)}, "its pictures have no pixels"),
+        ({"images": PIXELS[0], "labels": np.arange(4) % 2, "classes": np.array(["x", "x"])}, "classes holds 'x' twice"),
+        ({"images": PIXELS[0], "labels": np.arange(4) % 2, "classes": np.array([1, 2])}, "each as text"),
         ({"images": np.array([None] * 4), "labels": np.arange(4)}, "images is no plain array"),
     ],
 )

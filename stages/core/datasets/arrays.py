@@ -1,6 +1,7 @@
 """Pictures that come as arrays: .npz files and the batches of CIFAR."""
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from stages.core.datasets import archives
+from stages.core.datasets import archives, layouts
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
 from stages.core.datasets.pictures import Picture
 from stages.core.running.errors import Refusal
@@ -28,6 +29,11 @@ PLAIN = {  # all that a pickle of arrays may build
     ("_codecs", "encode"): ("_codecs", "encode"),
 }
 
+DAMAGE = (  # all that damaged bytes of a pickle are known to end in
+    *(pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError),
+    *(TypeError, OverflowError, MemoryError, ImportError, SystemError),
+)
+
 
 def picture(pixels: np.ndarray) -> Picture:
     """Grey, or height x width x 1 or 3."""
@@ -38,13 +44,17 @@ def picture(pixels: np.ndarray) -> Picture:
 # ----------------------------------------------------------------------------------------------------- npz
 
 
-def read_npz(path: Path, name: str, home: Path) -> Listing:
-    """`images` and `labels`, or the same by split: `x_train`, `y_train`, `test_images`, ..."""
-    if not path.is_file():
-        raise Refusal(f"prepare.source.path: {path} is not a file")
+def read_npz(path: Path, name: str, home: Path, unnamed: Sequence[str] = ()) -> Listing:
+    """`images` and `labels`, or the same by split: `x_train`, `y_train`, `test_images`, ...
+
+    `unnamed` are the classes by their numbers where the file does not name them; else they are called by their numbers.
+    """
+    file = layouts.lone_file(path, (".npz",)) if path.is_dir() else path
+    if file is None:
+        raise Refusal(f"prepare.source.path: {path} is neither an .npz file nor a folder that holds one")
+    path = file
     arrays = {file.stem: file for file in sorted(archives.unpack(path, home).glob("*.npy"))}
-    items: list[Item] = []
-    labels_seen: set[int] = set()
+    found: list[tuple[str, Path, np.ndarray]] = []
     for prefix, split in PREFIXES.items():
         images, labels = _pair(path, arrays, prefix)
         if images is None or labels is None:
@@ -52,23 +62,30 @@ def read_npz(path: Path, name: str, home: Path) -> Listing:
         pixels, numbers = _pixels(path, images), _labels(path, labels)
         if len(pixels) != len(numbers):
             raise Refusal(f"{path}: {images.stem} holds {len(pixels)} pictures and {labels.stem} {len(numbers)} labels")
-        labels_seen |= set(numbers.tolist())
-        stem = split or "picture"
-        items += [
-            Item(f"{stem}-{n:07}", int(label), partial(_row, images, n), split) for n, label in enumerate(numbers)
-        ]
-    if not items:
+        found.append((split, images, numbers))
+    if not found:
         raise Refusal(
             f"{path} holds {', '.join(sorted(arrays))}; images and labels, or x_train and y_train, are needed"
         )
-    return Listing(name, _names(path, arrays, labels_seen), tuple(items))
+    used = sorted({int(number) for _, _, numbers in found for number in np.unique(numbers)})
+    if len(used) < 2:
+        raise Refusal(f"{path} holds pictures of {len(used)} classes; at least two are needed")
+    names = _names(path, arrays, used) or dict(enumerate(unnamed)) or {number: str(number) for number in used}
+    _refuse_nameless(path, used, names)
+    order = {number: place for place, number in enumerate(names)}
+    items = (
+        Item(f"{split or 'picture'}-{n:07}", order[int(number)], partial(_row, images, n), split)
+        for split, images, numbers in found
+        for n, number in enumerate(numbers)
+    )
+    return Listing(name, tuple(names.values()), tuple(items))
 
 
 def _pair(path: Path, arrays: Mapping[str, Path], prefix: str) -> tuple[Path | None, Path | None]:
     suffix = f"_{prefix.rstrip('_')}" if prefix else ""
     both = []
     for names in (IMAGES, LABELS):
-        spelled = [name for stem in names for name in {f"{prefix}{stem}", f"{stem}{suffix}"} if name in arrays]
+        spelled = [name for stem in names for name in (f"{prefix}{stem}", f"{stem}{suffix}") if name in arrays]
         both.append(arrays[spelled[0]] if spelled else None)
     if (both[0] is None) != (both[1] is None):
         lone = next(one for one in both if one)
@@ -80,6 +97,8 @@ def _pixels(path: Path, file: Path) -> np.ndarray:
     array = _load(path, file, "r")
     if array.dtype != np.uint8:
         raise Refusal(f"{path}: {file.stem} is {array.dtype}; pictures are uint8, from 0 to 255")
+    if 0 in array.shape[1:]:
+        raise Refusal(f"{path}: {file.stem} has the shape {array.shape}: its pictures have no pixels")
     if array.ndim == 3 or (array.ndim == 4 and (array.shape[-1] in (1, 3) or array.shape[1] == 3)):
         return array
     raise Refusal(f"{path}: {file.stem} has the shape {array.shape}; N x height x width [x 1 or 3] is needed")
@@ -100,14 +119,26 @@ def _load(path: Path, file: Path, mode: Literal["r"] | None) -> np.ndarray:
         raise Refusal(f"{path}: {file.stem} is no plain array ({error})") from error
 
 
-def _names(path: Path, arrays: Mapping[str, Path], labels: set[int]) -> tuple[str, ...]:
+def _names(path: Path, arrays: Mapping[str, Path], used: Sequence[int]) -> dict[int, str]:
+    """The classes by their numbers, if the file tells them."""
     given = [arrays[name] for name in NAMES if name in arrays]
     if not given:
-        return tuple(str(number) for number in range(max(labels) + 1))
-    names = tuple(str(name) for name in _load(path, given[0], None).tolist())
-    if max(labels) >= len(names):
-        raise Refusal(f"{path}: label {max(labels)} has no name among the {len(names)} of {given[0].stem}")
-    return names
+        return {}
+    told = _load(path, given[0], None)
+    if told.ndim != 1 or told.dtype.kind not in "US":
+        raise Refusal(f"{path}: {given[0].stem} must hold the names of the classes, each as text")
+    texts = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in told.tolist())
+    names = [layouts.normal(one) for one in texts]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise Refusal(f"{path}: {given[0].stem} holds {twice[0]!r} twice")
+    return dict(enumerate(names))
+
+
+def _refuse_nameless(path: Path, used: Sequence[int], names: Mapping[int, str]) -> None:
+    nameless = [number for number in used if number not in names]
+    if nameless:
+        raise Refusal(f"{path}: label {nameless[-1]} has no name among the {len(names)} that its classes have")
 
 
 @lru_cache(maxsize=4)
@@ -133,7 +164,9 @@ def cifar_batches(root: Path) -> Listing | None:
             judging = [
                 folder / name for name in (test, test.replace("test", "test_batch")) if (folder / name).is_file()
             ]
-            if learning and judging:
+            if learning and not judging:
+                raise Refusal(f"{folder} lacks its test batch: unpack the archive again")
+            if learning:
                 return _cifar(folder, learning, judging, load)
     return None
 
@@ -144,14 +177,17 @@ def _cifar(folder: Path, learning: Sequence[Path], judging: Sequence[Path], load
     missing = whole - {path.name for path in learning} - {path.stem for path in learning}
     if not hundred and missing:
         raise Refusal(f"{folder} lacks {', '.join(sorted(missing))}: unpack the archive again")
-    items = [item for path in learning for item in _batch(path, TRAIN, load)]
-    items += [item for path in judging for item in _batch(path, TEST, load)]
-    return Listing(f"cifar{100 if hundred else 10}", _cifar_names(folder, hundred), tuple(items))
+    names = _cifar_names(folder)
+    items = [item for path in learning for item in _batch(path, TRAIN, load, len(names))]
+    items += [item for path in judging for item in _batch(path, TEST, load, len(names))]
+    return Listing(f"cifar{100 if hundred else 10}", names, tuple(items))
 
 
-def _batch(path: Path, split: str, load: Any) -> Iterator[Item]:
+def _batch(path: Path, split: str, load: Any, classes: int) -> Iterator[Item]:
     _, labels = load(path)
     for number, label in enumerate(labels):
+        if not 0 <= label < classes:
+            raise Refusal(f"{path}: picture {number} has the label {label}, and there are {classes} classes")
         yield Item(f"{path.stem}/{number:05}", int(label), partial(_cifar_row, load, path, number), split)
 
 
@@ -159,13 +195,16 @@ def _cifar_row(load: Any, path: Path, number: int) -> Picture:
     return picture(load(path)[0][number].reshape(CHANNELS, SIDE, SIDE).transpose(1, 2, 0))
 
 
-def _cifar_names(folder: Path, hundred: bool) -> tuple[str, ...]:
+def _cifar_names(folder: Path) -> tuple[str, ...]:
     for name in ("fine_label_names.txt", "batches.meta.txt"):
         if (folder / name).is_file():
             return tuple((folder / name).read_text().split())
     for name, key in (("meta", b"fine_label_names"), ("batches.meta", b"label_names")):
         if (folder / name).is_file():
-            return tuple(label.decode() for label in _unpickle(folder / name)[key])
+            names = _unpickle(folder / name).get(key)
+            if not isinstance(names, list) or not all(isinstance(one, bytes) for one in names):
+                raise Refusal(f"{folder / name} does not name the classes of CIFAR: unpack the archive again")
+            return tuple(one.decode(errors="replace") for one in names)
     raise Refusal(f"{folder} lacks the names of its classes (batches.meta or meta): unpack the archive again")
 
 
@@ -173,8 +212,12 @@ def _cifar_names(folder: Path, hundred: bool) -> tuple[str, ...]:
 def _pickled(path: Path) -> tuple[np.ndarray, Sequence[int]]:
     content = _unpickle(path)
     images, labels = content.get(b"data"), content.get(b"fine_labels", content.get(b"labels"))
-    if not isinstance(images, np.ndarray) or labels is None or images.shape != (len(labels), PIXELS):
-        raise Refusal(f"{path} is no batch of CIFAR: unpack the archive again")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise Refusal(f"{path} is no batch of CIFAR: it holds no pictures")
+    if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+        raise Refusal(f"{path} is no batch of CIFAR: it holds no list of labels")
+    if images.shape != (len(labels), PIXELS):
+        raise Refusal(f"{path} is no batch of CIFAR: {len(labels)} labels, and pictures of the shape {images.shape}")
     return images, labels
 
 
@@ -182,19 +225,22 @@ def _pickled(path: Path) -> tuple[np.ndarray, Sequence[int]]:
 def _binary(path: Path) -> tuple[np.ndarray, Sequence[int]]:
     """Label bytes (100 classes: coarse, fine), then the pixels, colour by colour."""
     before = 2 if path.stem in ("train", "test") else 1
-    content = np.fromfile(path, np.uint8)
-    if not len(content) or len(content) % (before + PIXELS):
-        raise Refusal(f"{path} is cut short: {len(content)} bytes are no whole number of pictures")
-    rows = content.reshape(-1, before + PIXELS)
+    size = path.stat().st_size
+    if not size or size % (before + PIXELS):
+        raise Refusal(f"{path} is cut short: {size} bytes are no whole number of pictures")
+    rows = np.memmap(path, np.uint8, "r").reshape(-1, before + PIXELS)
     return rows[:, before:], rows[:, before - 1].tolist()
 
 
-def _unpickle(path: Path) -> Any:
+def _unpickle(path: Path) -> dict[Any, Any]:
     try:
         with path.open("rb") as stream:
-            return _Plain(stream, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError) as error:
+            content = _Plain(stream, encoding="bytes").load()
+    except DAMAGE as error:
         raise Refusal(f"{path} is no batch of CIFAR ({error})") from error
+    if not isinstance(content, dict):
+        raise Refusal(f"{path} is no batch of CIFAR: unpack the archive again")
+    return content
 
 
 class _Plain(pickle.Unpickler):

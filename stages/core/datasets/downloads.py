@@ -9,6 +9,8 @@ from typing import Any, cast
 from stages.core.running import progress
 from stages.core.running.errors import Refusal
 
+BLOCK = 2**16
+
 
 @dataclass(frozen=True)
 class Download:
@@ -28,19 +30,17 @@ def fetch(name: str, home: Path) -> Path:
     place = home / "downloads"
     target = place / wanted.file
     pooch.get_logger().setLevel(logging.ERROR)
-    known = target.is_file() and pooch.file_hash(str(target), wanted.digest.partition(":")[0])
-    if known == wanted.digest.partition(":")[2]:
-        return target
     try:
         with progress.download(wanted.file) as bar:
-            downloader: Any = pooch.HTTPDownloader(progressbar=cast(bool, bar), timeout=60)
+            downloader: Any = pooch.HTTPDownloader(progressbar=cast(bool, bar), chunk_size=BLOCK, timeout=60)
             pooch.retrieve(wanted.url, wanted.digest, wanted.file, place, downloader=downloader)
     except ValueError as error:  # pooch's word for a digest that differs; it keeps no such file
         raise Refusal(
             f"{wanted.url} gave another file than the one published ({wanted.digest}); {_by_hand(name, target)}"
         ) from error
-    except (requests.RequestException, OSError) as error:
-        raise Refusal(f"{wanted.url} cannot be fetched ({type(error).__name__}); {_by_hand(name, target)}") from error
+    except requests.RequestException as error:
+        reason = type(error).__name__ if error.response is None else f"status {error.response.status_code}"
+        raise Refusal(f"{wanted.url} cannot be fetched ({reason}); {_by_hand(name, target)}") from error
     return target
 
 

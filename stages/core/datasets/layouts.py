@@ -2,9 +2,10 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from stages.core.datasets import pictures
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
@@ -26,28 +27,30 @@ def read(root: Path, name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> List
     if not root.is_dir():
         raise Refusal(f"prepare.source.path: {root} is not a folder")
     root = unwrapped(root)
-    given = {split: unwrapped(folder) for split, folder in _split_folders(root, splits).items()}
+    given = {split: _inside(folder, splits) for split, folder in _split_folders(root, splits).items()}
     tops = {place: split for split, place in given.items() if split != PREDICT} or {root: ""}
     names = _class_names(tops)
     if len(names) < 2:
         raise Refusal(f"{root} holds {len(names)} class folders; at least two are needed, one for each class")
     numbers = {class_name: number for number, class_name in enumerate(names)}
     items: list[Item] = []
-    others = 0
+    loose = [file for place in {root, *tops} for file in files_in(place)]
     for top, split in tops.items():
+        above = _identities(top)
         for folder in folders(top):
             label = numbers[normal(folder.name)]
-            for file in walk(folder):
-                if file.suffix.lower() in ENDINGS:
+            for file in walk(folder, above):
+                if is_picture(file):
                     items.append(item(file, root, label, split))
                 else:
-                    others += 1
+                    loose.append(file)
     empty = set(numbers.values()) - {one.label for one in items}
     if empty:
         missing = names[min(empty)]
         raise Refusal(f"class {missing!r} is empty: {root} holds no picture of it ({', '.join(sorted(ENDINGS))})")
-    unlabelled = [shown(path.relative_to(root)) for path in walk(given[PREDICT])] if PREDICT in given else []
-    return Listing(name, names, ordered(items), tuple(sorted(unlabelled)), others)
+    loose += walk(given[PREDICT]) if PREDICT in given else []
+    unlabelled = sorted(shown(path.relative_to(root)) for path in loose if is_picture(path))
+    return Listing(name, names, ordered(items), tuple(unlabelled), len(loose) - len(unlabelled))
 
 
 def item(path: Path, root: Path, label: int, split: str = "") -> Item:
@@ -61,29 +64,52 @@ def ordered(items: list[Item]) -> tuple[Item, ...]:
 
 def open_picture(path: Path) -> Picture:
     """Nothing but a regular file is opened: a pipe would be waited for, forever."""
-    if path.is_file():
-        return pictures.read(path)
-    if path.is_symlink():
-        raise Unreadable("it is a link that leads nowhere")
-    raise Unreadable("it is no file" if path.exists() else "the file is not there")
+    try:
+        if path.is_file():
+            return pictures.read(path)
+        if path.is_symlink():
+            raise Unreadable("it is a link that leads nowhere")
+        raise Unreadable("it is no file" if path.exists() else "the file is not there")
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Every entry that is no folder, and folders that bear a picture's name; links are followed, loops are not."""
-    seen: set[tuple[int, int]] = set()
-    for place, below, entries in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
+def walk(folder: Path, above: Collection[tuple[int, int]] = ()) -> Iterator[Path]:
+    """Every entry that is no folder, and folders that bear a picture's name; links are followed, loops are not.
+
+    `above` are folders that a link must not lead back to. A folder that cannot be read is an error, not empty.
+    """
+    seen = set(above)
+    for place, below, entries in os.walk(folder, followlinks=True, onerror=_stop):
+        identity = _identity(place)
+        if identity in seen:
             below.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         below[:] = sorted(one for one in below if not _hidden(one))
         yield from (Path(place, one) for one in sorted(entries) if not _hidden(one))
-        yield from (Path(place, one) for one in below if Path(one).suffix.lower() in ENDINGS)
+        yield from (Path(place, one) for one in below if is_picture(Path(one)))
 
 
 def folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    with os.scandir(root) as entries:
+        return sorted(root / entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
+
+
+def files_in(root: Path) -> list[Path]:
+    """Beside its folders."""
+    with os.scandir(root) as entries:
+        return sorted(root / entry.name for entry in entries if not entry.is_dir() and not _hidden(entry.name))
+
+
+def lone_file(root: Path, endings: Collection[str]) -> Path | None:
+    """The only one of its kind, in the folder or in one of its folders."""
+    found = [path for place in (root, *folders(root)) for path in files_in(place) if path.suffix.lower() in endings]
+    return found[0] if len(found) == 1 else None
 
 
 def unwrapped(root: Path) -> Path:
@@ -94,7 +120,7 @@ def unwrapped(root: Path) -> Path:
 
 def _only(root: Path) -> Path | None:
     below = folders(root)
-    if any(path.suffix.lower() in ENDINGS and not path.is_dir() for path in root.iterdir()):
+    if any(is_picture(path) for path in files_in(root)):
         return None
     images = [path for path in below if path.name.lower() == "images"]
     if len(below) == 2 and images and "annotations" in {path.name.lower() for path in below}:
@@ -112,16 +138,29 @@ def shown(path: Path) -> str:
 
 
 def _split_folders(root: Path, splits: Mapping[str, str]) -> dict[str, Path]:
-    """None, unless every folder is named for a split, one of them train, and those with labels hold folders."""
+    """None, unless every folder is named for a split."""
+    below = folders(root)
+    if not below or any(folder.name.lower() not in splits for folder in below):
+        return {}
     found: dict[str, Path] = {}
-    for folder in folders(root):
-        split = splits.get(folder.name.lower(), "")
-        if not split or (split != PREDICT and not folders(folder)):
-            return {}
+    for folder in below:
+        split = splits[folder.name.lower()]
         if split in found:
             raise Refusal(f"{found[split]} and {folder} both name the {split} split")
+        if split != PREDICT and not folders(folder):
+            raise Refusal(f"{folder} is named for a split and holds no class folders; do a CSV's rows name its labels?")
         found[split] = folder
-    return found if TRAIN in found else {}
+    if TRAIN not in found:
+        raise Refusal(f"{root} holds the splits {', '.join(sorted(found))} and no train: nothing could be learnt")
+    return found
+
+
+def _inside(split: Path, splits: Collection[str]) -> Path:
+    """Past a folder that repeats the name of a split, or `images`; any other may be the only class there."""
+    below = [path for path in folders(split) if path.name.lower() != "annotations"]
+    if len(below) == 1 and below[0].name.lower() in (*splits, "images") and folders(below[0]):
+        return _inside(below[0], splits)
+    return split
 
 
 def _class_names(tops: Mapping[Path, str]) -> tuple[str, ...]:
@@ -134,6 +173,21 @@ def _class_names(tops: Mapping[Path, str]) -> tuple[str, ...]:
                 raise Refusal(f"{top} holds two folders of one name, {normal(other)!r}, spelled in two ways of Unicode")
         names |= spelled.keys()
     return tuple(sorted(names))
+
+
+def _identities(folder: Path) -> set[tuple[int, int]]:
+    """Of a folder and all above it, by either way that leads there."""
+    real = folder.resolve()
+    return {_identity(path) for path in (folder, *folder.parents, real, *real.parents)}
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise error
 
 
 def _hidden(name: str) -> bool:

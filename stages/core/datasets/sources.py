@@ -1,7 +1,8 @@
-"""Where pictures come from. A source takes the place of its files and the name it goes by, and gives a listing."""
+"""Where pictures come from. A source takes the place of its files, and where to unpack more, and gives a listing."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def listing(settings: params.Source, home: Path) -> Listing:
             raise Refusal(f"prepare.source.path: {place} is not there")
     if archives.is_archive(place):
         place = archives.unpack(place, home)
-    return SOURCES[settings.name](place, home)
+    found = SOURCES[settings.name](place, home)
+    return replace(found, name=_called(Path(settings.path))) if isinstance(settings, params.Own) else found
 
 
 def guess(path: Path, home: Path) -> params.Own:
@@ -60,8 +62,13 @@ def guess(path: Path, home: Path) -> params.Own:
     name = "folder"
     if place.suffix.lower() == ".npz":
         name = "npz"
-    elif place.suffix.lower() in (".csv", ".tsv") or (place.is_dir() and spreadsheets.found_in(place)):
+    elif place.suffix.lower() in spreadsheets.ENDINGS or (place.is_dir() and spreadsheets.found_in(place)):
         name = "csv"
+    elif place.is_dir() and len(layouts.folders(layouts.unwrapped(place))) < 2:
+        if layouts.lone_file(place, spreadsheets.ENDINGS):
+            name = "csv"
+        elif layouts.lone_file(place, (".npz",)):
+            name = "npz"
     return params.Own(name=name, path=str(path))
 
 
@@ -79,20 +86,21 @@ def digits(_place: Path, _home: Path) -> Listing:
 
 
 def folder(place: Path, _home: Path) -> Listing:
-    return layouts.read(place, place.resolve().name)
+    return layouts.read(place, "folder")
 
 
-def csv(place: Path, _home: Path) -> Listing:
-    return spreadsheets.read(place, place.resolve().stem)
+def csv(place: Path, home: Path) -> Listing:
+    return spreadsheets.read(place, "csv", _fence(place, home))
 
 
 def npz(place: Path, home: Path) -> Listing:
-    return arrays.read_npz(place, place.stem, home)
+    return arrays.read_npz(place, "npz", home)
 
 
-def eurosat(place: Path, _home: Path) -> Listing:
-    table = spreadsheets.found_in(place) if place.is_dir() else None
-    found = spreadsheets.read(table, "eurosat") if table else layouts.read(place, "eurosat")
+def eurosat(place: Path, home: Path) -> Listing:
+    if place.is_dir() and not spreadsheets.found_in(place):
+        return _checked(layouts.read(place, "eurosat"), EUROSAT)
+    found = spreadsheets.read(place, "eurosat", _fence(place, home))
     return _checked(found, EUROSAT)
 
 
@@ -127,8 +135,10 @@ def neudet(place: Path, _home: Path) -> Listing:
         return _defects_by_file(flat)
     found = layouts.read(place, "neudet", SPLIT_NAMES | dict.fromkeys(("val", "valid", "validation"), TEST))
     spelled = {spelling: name for name, spellings in DEFECTS.items() for spelling in spellings}
-    names = tuple(spelled.get(_spelling(name), name) for name in found.classes)
-    return _checked(Listing(found.name, names, found.items, found.unlabelled, found.other_files), tuple(DEFECTS))
+    meant = [spelled.get(_spelling(name), name) for name in found.classes]
+    names = tuple(dict.fromkeys((*(name for name in DEFECTS if name in meant), *meant)))
+    items = tuple(replace(one, label=names.index(meant[one.label])) for one in found.items)
+    return _checked(replace(found, classes=names, items=items), DEFECTS)
 
 
 def _defects_by_file(files: list[Path]) -> Listing:
@@ -148,11 +158,10 @@ def _spelling(name: str) -> str:
 
 
 def _cifar(place: Path, home: Path, name: str) -> Listing:
-    if place.suffix.lower() == ".npz":
-        found = arrays.read_npz(place, name, home)
-        unnamed = name == "cifar10" and found.classes == tuple(map(str, range(10)))
-        return Listing(name, CIFAR10 if unnamed else found.classes, found.items)
-    return arrays.cifar_batches(place) or _without_superclasses(layouts.read(place, name))
+    if place.is_file() or layouts.lone_file(place, (".npz",)):
+        return arrays.read_npz(place, name, home, CIFAR10 if name == "cifar10" else ())
+    found = arrays.cifar_batches(place) or _without_superclasses(layouts.read(place, name))
+    return replace(found, name=name)
 
 
 def _without_superclasses(found: Listing) -> Listing:
@@ -161,11 +170,20 @@ def _without_superclasses(found: Listing) -> Listing:
     if len(found.classes) != 20 or not all(len(parts) >= 3 for parts in paths):
         return found
     names = tuple(sorted({parts[-2] for parts in paths}))
-    items = [
-        Item(one.name, names.index(parts[-2]), one.open, one.given)
-        for one, parts in zip(found.items, paths, strict=True)
-    ]
-    return Listing(found.name, names, tuple(items), found.unlabelled, found.other_files)
+    items = (replace(one, label=names.index(parts[-2])) for one, parts in zip(found.items, paths, strict=True))
+    return replace(found, classes=names, items=tuple(items))
+
+
+def _called(path: Path) -> str:
+    """The name of a file or folder without what only tells its kind."""
+    name = path.expanduser().resolve().name
+    kind = next((one for one in (*archives.ENDINGS, *spreadsheets.ENDINGS, ".npz") if name.lower().endswith(one)), "")
+    return layouts.normal(name[: len(name) - len(kind)] or "pictures")
+
+
+def _fence(place: Path, home: Path) -> Path | None:
+    """What came in an archive stays within it; a person's own CSV may name any file of theirs."""
+    return place if place.is_relative_to(home / "unpacked") else None
 
 
 def _checked(found: Listing, expected: Collection[str]) -> Listing:

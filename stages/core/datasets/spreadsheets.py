@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ SPLITS = {"": "", "train": TRAIN, "training": TRAIN, "test": TEST, "testing": TE
 )
 FILES = {"train.csv": TRAIN, "val.csv": VAL, "valid.csv": VAL, "validation.csv": VAL, "test.csv": TEST}
 MAP = "label_map.json"
+ENDINGS = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,24 @@ class Row:
 
 def found_in(folder: Path) -> Path | None:
     """The folder, or a folder in it, that holds train.csv."""
-    return next(
-        (path.parent for path in (folder / "train.csv", *sorted(folder.glob("*/train.csv"))) if path.is_file()), None
-    )
+    return next((place for place in (folder, *layouts.folders(folder)) if (place / "train.csv").is_file()), None)
 
 
-def read(path: Path, name: str) -> Listing:
-    """One file of path, label[, split]; or a folder of train.csv, val.csv, test.csv."""
-    place = found_in(path) if path.is_dir() else path.parent
-    if not path.exists() or place is None:
-        raise Refusal(f"prepare.source.path: {path} is neither a CSV file nor a folder that holds train.csv")
-    tables = {place / file: split for file, split in FILES.items()} if path.is_dir() else {path: ""}
-    rows = [row for table, split in tables.items() if table.is_file() for row in _rows(table, split)]
-    numbers = _label_map(place / MAP)
-    named = [(row, _class_of(row, numbers)) for row in rows]
-    classes = tuple(numbers) if numbers else tuple(sorted({label for _, label in named if label}, key=_as_counted))
+def read(path: Path, name: str, fence: Path | None = None) -> Listing:
+    """One file of path, label[, split]; or a folder of train.csv, val.csv, test.csv. No picture lies beyond `fence`."""
+    tables = _tables(path)
+    if not tables:
+        raise Refusal(
+            f"prepare.source.path: {path} is neither a CSV file nor a folder that holds train.csv or a single CSV file"
+        )
+    place = next(iter(tables)).parent
+    rows = [row for table, split in tables.items() for row in _rows(table, split)]
+    if fence:
+        _stay_inside(fence, place, rows)
+    known = _label_map(place / MAP)
+    named = [(row, _class_of(row, known)) for row in rows]
+    labels = known.values() if known else sorted({label for _, label in named if label}, key=_as_counted)
+    classes = tuple(dict.fromkeys(labels))
     order = {label: number for number, label in enumerate(classes)}
     items = [
         Item(layouts.normal(row.path), order[label], partial(layouts.open_picture, place / row.path), row.split)
@@ -60,6 +65,24 @@ def read(path: Path, name: str) -> Listing:
         raise Refusal(f"{path} names {len({item.label for item in items})} classes; at least two are needed")
     unlabelled = tuple(sorted(layouts.normal(row.path) for row, label in named if not label))
     return Listing(name, classes, layouts.ordered(items), unlabelled)
+
+
+def _tables(path: Path) -> dict[Path, str]:
+    """Each with the split that its name tells."""
+    if path.is_file():
+        return {path: ""}
+    place = found_in(path)
+    if place:
+        return {place / file: split for file, split in FILES.items() if (place / file).is_file()}
+    lone = layouts.lone_file(path, ENDINGS)
+    return {lone: ""} if lone else {}
+
+
+def _stay_inside(fence: Path, place: Path, rows: Sequence[Row]) -> None:
+    """An archive from somewhere must not name files of whoever unpacks it."""
+    for row in rows:
+        if not Path(os.path.normpath(place / row.path)).is_relative_to(os.path.normpath(fence)):
+            raise Refusal(f"{row.where}: {row.path!r} lies outside the archive")
 
 
 def _rows(path: Path, split: str) -> Iterator[Row]:
@@ -96,8 +119,8 @@ def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
     return next((header.index(name) for name in names if name in header), None)
 
 
-def _label_map(path: Path) -> dict[str, int]:
-    """Names by number; the file may map either to the other."""
+def _label_map(path: Path) -> dict[str, str]:
+    """What a row may say, and the class it means, in the order of their numbers; the file may be either way round."""
     if not path.is_file():
         return {}
     try:
@@ -112,29 +135,30 @@ def _label_map(path: Path) -> dict[str, int]:
     numbers = {layouts.normal(one): int(other) for one, other in pairs}
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise Refusal(f"{path}: the numbers must be 0 to {len(numbers) - 1}, each once")
-    return dict(sorted(numbers.items(), key=lambda pair: pair[1]))
+    names = sorted(numbers, key=lambda name: numbers[name])
+    return {str(number): name for number, name in enumerate(names)} | {name: name for name in names}
 
 
-def _class_of(row: Row, numbers: Mapping[str, int]) -> str:
+def _class_of(row: Row, known: Mapping[str, str]) -> str:
     """Empty where the row has no label."""
-    if not numbers:
+    if not known:
         return layouts.normal(row.name or row.label)
-    told = {_looked_up(row, value, numbers) for value in (row.label, row.name) if value}
+    told = {_looked_up(row, value, known) for value in (row.label, row.name) if value}
     if len(told) > 1:
         raise Refusal(f"{row.where}: label {row.label!r} and class {row.name!r} contradict {MAP}")
     return told.pop() if told else ""
 
 
-def _looked_up(row: Row, value: str, numbers: Mapping[str, int]) -> str:
-    by_number = {str(number): name for name, number in numbers.items()}
-    name = value if value in numbers else by_number.get(value)
+def _looked_up(row: Row, value: str, known: Mapping[str, str]) -> str:
+    name = known.get(layouts.normal(value))
     if name is None:
-        few = list(numbers)[:10]
-        more = ", ..." if len(numbers) > len(few) else ""
+        names = list(dict.fromkeys(known.values()))
+        few = names[:10]
+        more = ", ..." if len(names) > len(few) else ""
         raise Refusal(f"{row.where}: label {value!r} is not in {MAP}; it has {', '.join(few)}{more}")
     return name
 
 
 def _as_counted(label: str) -> tuple[int, str]:
     """2 before 10."""
-    return (int(label), "") if label.isdecimal() else (0, label)
+    return (int(label), label) if label.isdecimal() else (0, label)
