@@ -12,7 +12,7 @@ from stages.core import params
 from stages.core.datacard import console
 from stages.core.datasets import downloads, findings, sources, surveying
 from stages.core.datasets.findings import Survey
-from stages.core.datasets.splits import SMALL
+from stages.core.datasets.splits import EXCLUDED
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import home
 from stages.core.running.sources import ROOT
@@ -70,9 +70,8 @@ def _problems(survey: Survey, policy: params.Policy) -> Iterator[str]:
         yield f"{found['broken']} pictures cannot be read (prepare.policy.broken)"
     if policy.conflicts == "stop" and found["conflicting_labels"]:
         yield f"{found['conflicting_labels']} pictures bear several labels (prepare.policy.conflicts)"
-    small = {
-        item.label for item, place in zip(survey.listing.items, survey.places, strict=True) if place.reason == SMALL
-    }
+    pairs = zip(survey.listing.items, survey.places, strict=True)
+    small = set(range(len(survey.listing.classes))) - {item.label for item, place in pairs if place.split != EXCLUDED}
     if policy.small_classes == "stop" and small:
         names = ", ".join(survey.listing.classes[label] for label in sorted(small)[:5])
         yield f"{len(small)} classes have too few pictures, among them {names} (prepare.policy.small_classes)"

@@ -44,7 +44,7 @@ def test_splits_are_disjoint_stratified_and_blind_to_order(
     for label, count in (counts | {0: counts[0] + copies}).items():
         found = Counter(place for member, place in zip(members, places, strict=True) if member.label == label)
         for name, share in zip(("val", "test"), shares, strict=True):
-            assert abs(found[name] - share * count) <= 1
+            assert abs(found[name] - share * count) <= (2 if copies and label == 0 else 1)  # a pair is not parted
     order = list(range(len(members)))
     random.Random(seed).shuffle(order)  # noqa: S311 - a test's order is no secret
     assert split_of([members[number] for number in order], plan) == [places[number] for number in order]

@@ -1,0 +1,125 @@
+"""The command `lightvision`, as a person types it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightvision import __main__ as command
+from stages.core.datasets import downloads
+from stages.core.running.sources import ROOT
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is no project: the command must work there too, by the project's own parameters."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def lightvision(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> object:
+    monkeypatch.setattr(sys, "argv", ["lightvision", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    return ended.value.code
+
+
+def test_a_clean_folder_passes(
+    pictures: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lightvision(monkeypatch, "data", "check", pictures) == 0
+    told = capsys.readouterr().out
+    assert "120 pictures of 3 classes" in told
+    assert "prepare would not stop" in told
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.fixture
+def planted(pictures: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "planted"
+    shutil.copytree(pictures, root)
+    (root / "bars" / "empty.jpg").write_bytes(b"")
+    shutil.copy(root / "bars" / "01.png", root / "blobs" / "stolen.png")
+    (root / "rare").mkdir()
+    shutil.copy(root / "bars" / "02.png", root / "rare" / "only.png")
+    return root
+
+
+def test_what_would_stop_prepare_is_told_and_is_the_status(
+    planted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lightvision(monkeypatch, "data", "check", planted) == 1
+    told = capsys.readouterr().out
+    assert "bars/empty.jpg (bars): it is empty" in told
+    assert "bars/01.png (bars, excluded) = blobs/stolen.png (blobs, excluded)" in told
+    stops = [line for line in told.splitlines() if line.startswith("prepare would stop")]
+    assert len(stops) == 2
+    assert "1 pictures cannot be read (prepare.policy.broken)" in stops[0]
+    assert "1 classes have too few pictures, among them rare (prepare.policy.small_classes)" in stops[1]
+
+
+def test_the_policy_is_that_of_the_folder_one_works_in(
+    planted: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for before, after in (
+        ("broken: stop ", "broken: skip "),
+        ("conflicts: exclude", "conflicts: stop"),
+        ("small_classes: stop", "small_classes: exclude"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    (elsewhere / "params.yaml").write_text(text)
+    assert lightvision(monkeypatch, "data", "check", planted) == 1
+    [stop] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("prepare would stop")]
+    assert "bear several labels (prepare.policy.conflicts)" in stop
+
+
+def test_everything_broken_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        (tmp_path / "broken" / name / "0.png").write_bytes(b"x")
+    assert lightvision(monkeypatch, "data", "check", tmp_path / "broken") == 1
+    assert "0 of 2 classes can be learnt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data", "check", "/nowhere"), "lightvision: /nowhere is not there"),
+        (
+            ("data", "fetch", "trashnet"),
+            "cannot be fetched (ConnectionError); fetch a.zip (md5:0) elsewhere and put it at",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable = downloads.Download("http://127.0.0.1:9/a.zip", "a.zip", "md5:0")
+    monkeypatch.setattr(downloads, "DOWNLOADS", {"trashnet": unreachable})
+    code = lightvision(monkeypatch, *words)
+    assert isinstance(code, str)
+    assert message in code
+    assert "\n" not in code
+
+
+@pytest.mark.parametrize("words", [(), ("data",), ("data", "chek", "."), ("data", "check")])
+def test_a_wrong_command_line_is_status_2(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lightvision(monkeypatch, *words) == 2
+
+
+@pytest.mark.slow
+def test_the_loader_is_measured(pictures: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--image-size", "16", "--batch-size", "16", "--workers", "1", "--rounds", "3", "--json", "found.json")
+    assert lightvision(monkeypatch, "bench", "data", pictures, *options) == 0
+    found = json.loads((elsewhere / "found.json").read_text())
+    assert found["pictures"] == 120
+    assert len(found["ours_rounds"]) == len(found["torchvision_rounds"]) == 3
+    low, high = min(found["ours_rounds"]), max(found["ours_rounds"])
+    assert 0 < low <= found["ours_pictures_per_second"] <= high
+    assert found["times_faster_low"] <= found["times_faster"] <= found["times_faster_high"]
