@@ -233,7 +233,7 @@ def test_the_flow_runs_the_same_dag(project: Path, change: Callable[[str, str], 
     told = call(project, sys.executable, "-m", "flows.pipeline")
     states = dict(line.split(": ") for line in told.splitlines() if re.fullmatch(r"\w+: (cached|completed)", line))
     assert {name for name, state in states.items() if state == "completed"} == {"benchmark", "report"}
-    assert len(states) == 9
+    assert states.keys() == pipeline.read(project / "dvc.yaml").keys()
     assert ran(project, "repro") == []
 
 
