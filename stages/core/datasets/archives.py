@@ -23,6 +23,7 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".
 SWELLING, HARMLESS = 200, 2**28  # times the archive's size, and bytes below which that does not matter
 SPARE = 2**26  # bytes of the disk that are left to others
 BLOCK = 2**20
+# NotImplementedError: a kind of compression that zipfile lacks; ValueError: numbers of a header that are none
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
 SPECIAL = (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 
