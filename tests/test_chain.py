@@ -193,15 +193,27 @@ def test_a_wrong_value_stops_before_anything_runs(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs_before_death", "kill"), [(1, os.killpg), (4, os.kill)], ids=["all processes", "dvc alone"]
+    ("epochs_before_death", "kill", "shell"),
+    [(1, os.killpg, "bash"), (4, os.kill, "bash"), (4, os.kill, "sh")],
+    ids=["all processes", "dvc alone", "dvc alone, beside a shell that waits"],
 )
 def test_a_killed_training_goes_on_and_ends_the_same(
-    project: Path, settings: params.Params, tmp_path: Path, epochs_before_death: int, kill: Callable[[int, int], None]
+    project: Path,
+    settings: params.Params,
+    tmp_path: Path,
+    epochs_before_death: int,
+    kill: Callable[[int, int], None],
+    shell: str,
 ) -> None:
     folder = clone(tmp_path, settings)
     call(folder, "dvc", "repro", "prepare")
+    environment = os.environ | {"SHELL": f"/bin/{shell}"}
     with subprocess.Popen(
-        ["dvc", "repro", "train_teacher"], cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+        ["dvc", "repro", "train_teacher"],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
     ) as process:
         while epochs_kept(folder) < epochs_before_death:
             assert process.poll() is None

@@ -97,7 +97,7 @@ def _execute(stage: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _stop)
     if "DVC_ROOT" in os.environ:
-        processes.end_with_parent()
+        processes.end_with_starter()
     status, reason, began = "killed", "", time.monotonic()
     try:
         main(run=journal, **settings, **inputs, **partials)

@@ -1,20 +1,29 @@
 """What a stage asks of the operating system about processes."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from multiprocessing.process import BaseProcess
 
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+import psutil
+
+SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
 
 
-def end_with_parent() -> None:
-    """When its parent is killed, Linux ends this process too: left alone, it would hold the GPU and the work."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_starter() -> None:
+    """When the process that started this one is killed, this one ends too: left alone, it would hold the GPU.
+
+    DVC starts a stage by a shell, which some shells become and others wait beside: the first that is no shell counts.
+    """
+    starter = next((parent for parent in psutil.Process().parents() if parent.name() not in SHELLS), None)
+    if starter is not None:
+        threading.Thread(target=_end_after, args=(starter,), daemon=True).start()
+
+
+def _end_after(starter: psutil.Process) -> None:
+    starter.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_with_pool() -> None:
