@@ -13,6 +13,7 @@ from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
 from stages.core.training.objectives import OBJECTIVES
 from stages.core.training.optimizers import OPTIMIZERS
+from stages.core.training.schedules import SCHEDULES
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -88,12 +89,13 @@ def names(annotation: object) -> set[str]:
         (names(params.Source), SOURCES),
         (names(params.Network), FAMILIES),
         (names(params.Objective), OBJECTIVES),
-        ({"sgd", "adamw"}, OPTIMIZERS),
+        (names(params.Optimizer), OPTIMIZERS),
+        (names(params.Schedule), SCHEDULES),
         ({"l1", "l2", "random"}, pruning.IMPORTANCES),
         (names(params.Mix), augmentation.MIXES),
         (set(typing.get_args(params.Prepare.model_fields["fit"].annotation)), pictures.FITS),
     ],
-    ids=["sources", "networks", "objectives", "optimizers", "importances", "mixes", "fits"],
+    ids=["sources", "networks", "objectives", "optimizers", "schedules", "importances", "mixes", "fits"],
 )
 def test_every_name_has_its_function(allowed: set[str], table: typing.Mapping[str, object]) -> None:
     assert allowed == set(table)

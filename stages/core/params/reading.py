@@ -1,0 +1,51 @@
+"""params.yaml, read as DVC reads it; a mistake is told in one line."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.params.base import Settings
+from stages.core.params.sections import Params
+from stages.core.running.errors import Refusal
+
+
+def load(path: Path) -> Params:
+    """Read as DVC reads (YAML 1.2, where 1e-3 is a number), and stop at the first sight of a mistake."""
+    if not path.is_file():
+        raise Refusal(f"{path} is not there: run stages from the project's folder")
+    try:
+        return Params.model_validate(YAML(typ="safe").load(path))
+    except YAMLError as error:
+        raise Refusal(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise Refusal("; ".join(f"{path}: {_explain(detail)}" for detail in error.errors())) from error
+
+
+def _explain(detail: ErrorDetails) -> str:
+    where = [part for part in detail["loc"] if isinstance(part, str)]
+    name = ".".join(str(part) for part in where)
+    if detail["type"] == "extra_forbidden":
+        return f"{name} is not a parameter; allowed here: {', '.join(_names(where[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name}: {detail['msg']}, got {detail['input']!r}"
+
+
+def _names(where: list[str]) -> list[str]:
+    """The parameters that a section holds; a method's own name stands in the path of its section."""
+    classes: list[type[Settings]] = [Params]
+    for part in where:
+        classes = [found for kind in classes for found in _classes(kind, part)] or classes
+    return list(dict.fromkeys(name for kind in classes for name in kind.model_fields))
+
+
+def _classes(kind: type[Settings], part: str) -> list[type[Settings]]:
+    field = kind.model_fields.get(part)
+    if field is None:
+        named = kind.model_fields.get("name")
+        return [kind] if named and part in getattr(named.annotation, "__args__", ()) else []
+    members = getattr(field.annotation, "__args__", (field.annotation,))
+    return [member for member in members if isinstance(member, type) and issubclass(member, Settings)]
