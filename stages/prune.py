@@ -26,7 +26,7 @@ def main(
     dense, guide = artifact.load(student), artifact.load(teacher)
     size = dense.card.facts.image_size
     learning, choosing = (batches.on_device(storage.load(split), here) for split in (train, val))
-    before = widths.read(dense.network)
+    before = widths.outputs(dense.network)
     network = here.place(pruning.shrink(dense.network, prune, size, seed))
     recalibration.batch_norm(network, learning)
     unrecovered = evaluation.accuracy(evaluation.logits(network, choosing), choosing.labels)
@@ -47,6 +47,6 @@ def main(
             "macs": kept[1],
             "parameters_removed": 1 - kept[0] / had[0],
             "macs_removed": 1 - kept[1] / had[1],
-            "channels": pruning.kept_channels(before, widths.read(network)),
+            "channels": pruning.kept_channels(before, widths.outputs(network)),
         },
     )

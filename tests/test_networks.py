@@ -1,5 +1,6 @@
 """Networks are what their papers and libraries say, and come back from their artifacts to the bit."""
 
+import typing
 from pathlib import Path
 
 import pytest
@@ -21,21 +22,79 @@ SETTINGS = [
     params.ResidualCNN(name="residual_cnn", blocks=3, hidden_layers=0),
     params.ResNet(name="resnet18", stem="small", width=0.25),
     params.ResNet(name="resnet18", stem="imagenet", width=0.125),
+    params.ResNet(name="resnet50", stem="auto", width=0.125),
+    params.ResNet9(name="resnet9", width=0.125),
+    params.Mobile(name="mobilenet_v2", stem="auto", width=0.25),
+    params.Mobile(name="mobilenet_v3_small", stem="auto", width=0.5),
+    params.ShuffleNet(name="shufflenet_v2", stem="auto", width=0.5),
+    params.EfficientNet(name="efficientnet_b0", stem="auto"),
+    params.ViT(name="vit_tiny", patch=0),
+    params.Timm(name="timm", model="resnet10t", options={}),
+    params.Ensemble(name="ensemble", members=(SMALL, params.ResNet9(name="resnet9", width=0.125))),
 ]
 
 
 @pytest.mark.parametrize(("blocks", "expected"), [(4, 98_294), (6, 408_854), (8, 1_648_470), (10, 6_601_686)])
 def test_the_residual_cnn_has_its_published_size(blocks: int, expected: int) -> None:
     """98 k and 1,648,470 at six classes are printed by the project that introduced it."""
-    network = families.build(params.ResidualCNN(name="residual_cnn", blocks=blocks, hidden_layers=1), 6)
+    network = families.build(params.ResidualCNN(name="residual_cnn", blocks=blocks, hidden_layers=1), 6, 16)
     assert counting.parameters(network) == expected
 
 
-def test_resnet18_is_that_of_torchvision() -> None:
-    ours = families.build(params.ResNet(name="resnet18", stem="imagenet", width=1.0), 1000).eval()
-    theirs = torchvision.models.resnet18().eval()
-    assert counting.parameters(ours) == 11_689_512
-    assert counting.multiply_accumulates(ours, 224) == 1_814_073_344
+PUBLISHED: list[params.Network] = [
+    *(params.ResNet(name=name, stem="auto", width=1.0) for name in ("resnet18", "resnet34", "resnet50", "resnet101")),
+    *(
+        params.Mobile(name=name, stem="auto", width=1.0)
+        for name in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+    ),
+    *(params.ShuffleNet(name="shufflenet_v2", stem="auto", width=width) for width in families.SHUFFLENETS),
+    *(
+        params.EfficientNet(name=name, stem="auto")
+        for name in ("efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s")
+    ),
+]
+PIXELS = {"efficientnet_b3": 300, "efficientnet_v2_s": 384}  # of those that were not measured at 224
+
+
+@pytest.mark.parametrize("settings", PUBLISHED, ids=str)
+def test_sizes_are_those_that_torchvision_publishes(settings: params.Network) -> None:
+    name = families.SHUFFLENETS[settings.width] if isinstance(settings, params.ShuffleNet) else settings.name
+    published: dict[str, float] = torchvision.models.get_model_weights(name).DEFAULT.meta  # pyright: ignore[reportAttributeAccessIssue]
+    size = PIXELS.get(name, 224)
+    with torch.device("meta"):
+        network = families.build(settings, 1000, size)
+    assert counting.parameters(network) == published["num_params"]
+    assert round(counting.multiply_accumulates(network, size) / 1e9, 3) == published["_ops"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "macs"),
+    [("vit_tiny", 5_717_416, 1.25), ("vit_small", 22_050_664, 4.60), ("vit_base", 86_567_656, 17.56)],
+)
+def test_vision_transformers_have_the_sizes_of_their_papers(
+    name: typing.Literal["vit_tiny", "vit_small", "vit_base"], parameters: int, macs: float
+) -> None:
+    """86,567,656 is what torchvision states of ViT-B/16; DeiT's table has 1.3, 4.6 and 17.6 billion."""
+    with torch.device("meta"):
+        network = families.build(params.ViT(name=name, patch=16), 1000, 224)
+    assert counting.parameters(network) == parameters
+    assert counting.multiply_accumulates(network, 224) / 1e9 == pytest.approx(macs, abs=0.01)
+
+
+def test_resnet9_by_hand() -> None:
+    """Eight 3x3 convolutions without bias, as many norms, one linear layer."""
+    channels = [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512), (512, 512), (512, 512)]
+    expected = sum(9 * before * after + 2 * after for before, after in channels) + 512 * 10 + 10
+    network = families.build(params.ResNet9(name="resnet9", width=1.0), 10, 32)
+    assert counting.parameters(network) == expected == 6_573_130
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_a_resnet_answers_as_that_of_torchvision(
+    name: typing.Literal["resnet18", "resnet34", "resnet50", "resnet101"],
+) -> None:
+    ours = families.build(params.ResNet(name=name, stem="imagenet", width=1.0), 10, 64).eval()
+    theirs = torchvision.models.get_model(name, num_classes=10).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     picture = torch.randn(1, 3, 64, 64)
     assert torch.equal(ours(picture), theirs(picture))
@@ -49,13 +108,13 @@ def test_multiply_accumulates_by_hand() -> None:
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize(("classes", "size"), [(2, 8), (21, 33)])
 def test_every_network_takes_any_size_and_number_of_classes(settings: params.Network, classes: int, size: int) -> None:
-    network = families.build(settings, classes).eval()
+    network = families.build(settings, classes, size).eval()
     assert network(torch.randn(2, 3, size, size)).shape == (2, classes)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_an_artifact_comes_back_to_the_bit(tmp_path: Path, settings: params.Network) -> None:
-    network = families.build(settings, 3)
+    network = families.build(settings, 3, 16)
     network(torch.randn(4, 3, 16, 16))  # moves the statistics of BatchNorm
     artifact.save_float(tmp_path / "model", network, settings, FACTS)
     model = artifact.load(tmp_path / "model")
@@ -66,9 +125,16 @@ def test_an_artifact_comes_back_to_the_bit(tmp_path: Path, settings: params.Netw
 
 
 def test_narrow_layers_come_back(tmp_path: Path) -> None:
-    narrow = {"blocks.0.conv1": (16, 5, 1), "blocks.0.bn1": (5,), "blocks.0.conv2": (5, 16, 1)}
-    network = families.build(SMALL, 3)
+    narrow = {
+        "blocks.0.conv1": {"weight": (5, 16, 3, 3), "out_channels": (5,)},
+        "blocks.0.bn1": dict.fromkeys(("weight", "bias", "running_mean", "running_var", "num_features"), (5,)),
+        "blocks.0.conv2": {"weight": (16, 5, 3, 3), "in_channels": (5,)},
+    }
+    network = families.build(SMALL, 3, 16)
     widths.apply(network, narrow)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.1, 0.9)
     artifact.save_float(tmp_path / "model", network, SMALL, FACTS)
     model = artifact.load(tmp_path / "model")
     assert model.card.widths == narrow
@@ -78,7 +144,7 @@ def test_narrow_layers_come_back(tmp_path: Path) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    artifact.save_float(tmp_path / "model", families.build(SMALL, 3), SMALL, FACTS)
+    artifact.save_float(tmp_path / "model", families.build(SMALL, 3, 16), SMALL, FACTS)
     return tmp_path / "model"
 
 
@@ -116,7 +182,7 @@ def test_another_file_of_weights_is_refused(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 99}, "schema 99, this version reads 1"),
+        ({"schema": 99}, "schema 99, this version reads 2"),
         ({"architecture": {"name": "resnet1000"}}, "cannot be read as a model's card"),
         ({"widths": 3}, "cannot be read as a model's card"),
     ],
@@ -136,3 +202,46 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
 
 def test_nothing_is_pickled(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("settings", [s for s in SETTINGS if getattr(s, "stem", "") == "auto"], ids=str)
+def test_the_small_stem_leaves_two_halvings_out(settings: params.Network) -> None:
+    """Of a picture of 64 pixels 8 x 8 places remain, and 2 x 2 with the usual stem."""
+
+    def places(stem: str) -> int:
+        network = families.build(settings.model_copy(update={"stem": stem}), 3, 64).eval()
+        sizes: list[int] = []
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(lambda _module, _inputs, answer: sizes.append(answer.shape[-1]))
+        network(torch.zeros(1, 3, 64, 64))
+        return min(size for size in sizes if size > 1)  # squeezed pictures are of one place
+
+    assert (places("small"), places("auto"), places("imagenet")) == (8, 8, 2)
+
+
+def test_a_mean_of_logits_is_what_an_ensemble_answers() -> None:
+    settings = params.Ensemble(name="ensemble", members=(SMALL, SMALL, SMALL))
+    network = families.build(settings, 3, 16).eval()
+    picture = torch.randn(2, 3, 16, 16)
+    apart = [member(picture) for member in network.get_submodule("members").children()]
+    assert torch.allclose(network(picture), (apart[0] + apart[1] + apart[2]) / 3)
+    assert not torch.allclose(apart[0], apart[1])
+    assert families.heads(network) == ["members.0.head.4", "members.1.head.4", "members.2.head.4"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("resnet18x", {}, r"timm has no network 'resnet18x'; near it: .*resnet18"),
+        ("resnet18", {"wings": 2}, r"timm cannot build resnet18 for 16 px with \{'wings': 2\}: .*wings"),
+    ],
+)
+def test_what_timm_does_not_know_is_named(model: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        families.build(params.Timm(name="timm", model=model, options=dict(options)), 3, 16)
+
+
+def test_options_reach_timm() -> None:
+    network = families.build(params.Timm(name="timm", model="vit_tiny_patch16_224", options={"depth": 2}), 3, 32)
+    assert len(list(network.get_submodule("blocks").children())) == 2

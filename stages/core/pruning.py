@@ -6,7 +6,6 @@ outputs, and no layer loses more than nine tenths of its channels.
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 import torch_pruning
@@ -14,6 +13,7 @@ from torch import nn
 from torch_pruning.pruner.importance import GroupMagnitudeImportance, Importance, RandomImportance
 
 from stages.core import counting, params
+from stages.core.networks import families
 
 DEEPEST_CUT = 0.9
 BISECTIONS = 12
@@ -57,16 +57,12 @@ def cut(network: nn.Module, ratio: float, settings: params.Prune, image_size: in
         pruning_ratio=ratio,
         max_pruning_ratio=DEEPEST_CUT,
         round_to=settings.round_to,
-        ignored_layers=[last_layer(network)],
+        ignored_layers=[network.get_submodule(name) for name in families.heads(network)],
     )
     pruner.step()
     return network
 
 
-def last_layer(network: nn.Module) -> nn.Module:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-
-
-def kept_channels(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Outputs of each layer before and after, for those with outputs of their own."""
-    return {name: {"before": before[name][1], "after": width[1]} for name, width in after.items() if len(width) > 1}
+def kept_channels(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Outputs of each layer before and after."""
+    return {name: {"before": before[name], "after": count} for name, count in after.items()}

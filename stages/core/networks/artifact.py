@@ -18,18 +18,22 @@ from stages.core.networks.widths import Widths
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Card:
-    """All that is needed to build the module and to feed it; `parents` are digests of the models it came from."""
+    """All that is needed to build the module and to feed it.
+
+    `parents` are digests of the models it came from, `origin` says what weights it began with, if not with random ones.
+    """
 
     architecture: params.Network
     facts: Facts
     widths: Widths = field(default_factory=dict)
     quantization: params.StaticInt8 | None = None
     parents: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,18 @@ def save(folder: Path, state: Mapping[str, Tensor], card: Card) -> None:
     files.write_json(folder / "model.json", content)
 
 
-def save_float(folder: Path, network: nn.Module, settings: params.Network, facts: Facts, **parents: Path) -> None:
+def save_float(
+    folder: Path,
+    network: nn.Module,
+    settings: params.Network,
+    facts: Facts,
+    origin: Mapping[str, str] | None = None,
+    **parents: Path,
+) -> None:
     """A network in floating point; if it was pruned, the widths tell it."""
-    changed = widths.difference(network, families.build(settings, len(facts.classes)))
+    changed = widths.difference(network, families.build(settings, len(facts.classes), facts.image_size))
     digests = {name: files.digest(path) for name, path in parents.items()}
-    save(folder, network.state_dict(), Card(settings, facts, changed, parents=digests))
+    save(folder, network.state_dict(), Card(settings, facts, changed, parents=digests, origin=dict(origin or {})))
 
 
 def load(folder: Path) -> Model:
@@ -69,7 +80,7 @@ def load(folder: Path) -> Model:
 
 def build(card: Card) -> nn.Module:
     """The module the card describes, in floating point, not yet filled."""
-    network = families.build(card.architecture, len(card.facts.classes))
+    network = families.build(card.architecture, len(card.facts.classes), card.facts.image_size)
     widths.apply(network, card.widths)
     return network
 
@@ -94,9 +105,12 @@ def read_card(folder: Path) -> Card:
         return Card(
             architecture=TypeAdapter(params.Network).validate_python(content["architecture"]),
             facts=Facts.read(content["facts"]),
-            widths={name: tuple(width) for name, width in content["widths"].items()},
+            widths={
+                name: {key: tuple(value) for key, value in width.items()} for name, width in content["widths"].items()
+            },
             quantization=content["quantization"] and params.StaticInt8.model_validate(content["quantization"]),
             parents=content["parents"],
+            origin=content["origin"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise Refusal(f"{path} cannot be read as a model's card: {error}") from error

@@ -1,53 +1,62 @@
-"""The channel counts of a network, read off it and put back: what pruning changed, as data.
+"""The sizes of a network's layers, read off it and put back: what pruning changed, as data.
 
-A pruned network is the dense one with narrower layers, so its widths and its weights are all there is to keep.
+A pruned network is the dense one with narrower layers, so its widths and its weights are all there is to keep. A
+layer's width is the shape of each of its tensors and each whole number among its attributes: true of any layer of any
+library, and nothing here needs to know which.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-Widths = Mapping[str, tuple[int, ...]]
-
-
-def read(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            found[name] = (module.in_channels, module.out_channels, module.groups)
-        elif isinstance(module, nn.Linear):
-            found[name] = (module.in_features, module.out_features)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            found[name] = (module.num_features,)
-    return found
+Width = Mapping[str, tuple[int, ...]]
+Widths = Mapping[str, Width]  # by the layer's path
 
 
-def difference(network: nn.Module, dense: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The layers in which a network differs from the one its settings describe."""
-    original = read(dense)
-    return {name: width for name, width in read(network).items() if original[name] != width}
+def read(network: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
+    return {name: dict(_numbers(module)) for name, module in network.named_modules()}
+
+
+def difference(network: nn.Module, dense: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The layers in which a network differs from the one its settings describe, and in what."""
+    original, changed = read(dense), {}
+    for name, width in read(network).items():
+        own = {key: value for key, value in width.items() if original[name].get(key) != value}
+        if own:
+            changed[name] = own
+    return changed
 
 
 def apply(network: nn.Module, widths: Widths) -> None:
-    """Put layers of these widths, not yet filled, in place of the network's own."""
+    """Give the network's layers these widths; tensors that change are empty, to be filled."""
     for name, width in widths.items():
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, _narrow(network.get_submodule(name), width))
+        module = network.get_submodule(name)
+        for key, value in width.items():
+            before: Any = getattr(module, key)
+            if isinstance(before, nn.Parameter):
+                setattr(module, key, nn.Parameter(torch.empty(value, dtype=before.dtype)))
+            elif isinstance(before, Tensor):
+                setattr(module, key, torch.empty(value, dtype=before.dtype))
+            else:
+                setattr(module, key, value if isinstance(before, tuple) else value[0])
 
 
-def _narrow(layer: nn.Module, width: tuple[int, ...]) -> nn.Module:
-    if isinstance(layer, nn.Conv2d):
-        channels_in, channels_out, groups = width
-        return nn.Conv2d(
-            channels_in,
-            channels_out,
-            layer.kernel_size,  # pyright: ignore[reportArgumentType]
-            layer.stride,  # pyright: ignore[reportArgumentType]
-            layer.padding,  # pyright: ignore[reportArgumentType]
-            layer.dilation,  # pyright: ignore[reportArgumentType]
-            groups,
-            layer.bias is not None,
-        )
-    if isinstance(layer, nn.Linear):
-        return nn.Linear(*width, bias=layer.bias is not None)
-    return type(layer)(width[0], eps=layer.eps, momentum=layer.momentum)  # pyright: ignore[reportCallIssue, reportArgumentType]
+def outputs(network: nn.Module) -> dict[str, int]:
+    """Of each convolution and linear layer."""
+    return {
+        name: len(module.weight)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
+def _numbers(module: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        yield key, tuple(tensor.shape)
+    for key, value in vars(module).items():
+        if type(value) is int:
+            yield key, (value,)
+        elif isinstance(value, tuple) and value and all(type(number) is int for number in value):
+            yield key, tuple(value)
