@@ -4,7 +4,8 @@ import torch
 
 from stages.core import batches, counting, machine, params
 from stages.core.datasets import storage
-from stages.core.networks import artifact, families
+from stages.core.networks import artifact, weights
+from stages.core.running import journal
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -38,11 +39,11 @@ def main(
     summaries: dict[str, dict[str, float | int | bool]] = {}
     for name, (folder, method) in lessons.items():
         torch.manual_seed(seed)
-        network = families.build(distill.student, len(learning.facts.classes))
+        begun = weights.start(distill.student, distill.weights, learning.facts, journal.home())
         objective = objectives.build(method, here.place(guide.network))
         lesson = loop.Lesson(*pictures, objective, distill.training, augment, here, seed)
-        records[name] = loop.fit(network, lesson, run, name)
-        artifact.save_float(folder, network, distill.student, learning.facts, teacher=teacher)
+        records[name] = loop.fit(begun.network, lesson, run, name)
+        artifact.save_float(folder, begun.network, distill.student, learning.facts, begun.origin, teacher=teacher)
         summaries[name] = loop.summary(records[name], distill.training.epochs)
     curves.write(history, records)
     run.metrics(

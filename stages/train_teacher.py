@@ -1,11 +1,21 @@
 """The best network that can be had at any size: it teaches, and it is what the small ones are compared with."""
 
-from stages.core import batches, counting, machine, params
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stages.core import batches, counting, evaluation, machine, params
 from stages.core.datasets import storage
-from stages.core.networks import artifact, families
+from stages.core.networks import artifact, families, weights
+from stages.core.running import journal
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.training import curves, loop, objectives
+
+Values = dict[str, float | int | bool]
 
 
 def main(
@@ -22,7 +32,6 @@ def main(
 ) -> None:
     here = machine.choose(compute, seed)
     learning, choosing = storage.load(train), storage.load(val)
-    network = families.build(train_teacher.network, len(learning.facts.classes))
     lesson = loop.Lesson(
         train=batches.on_device(learning, here),
         val=batches.on_device(choosing, here),
@@ -32,14 +41,55 @@ def main(
         machine=here,
         seed=seed,
     )
-    record = loop.fit(network, lesson, run, "teacher")
-    artifact.save_float(teacher, network, train_teacher.network, learning.facts)
-    curves.write(history, {"teacher": record})
+    wanted = train_teacher.network
+    members = wanted.members if isinstance(wanted, params.Ensemble) else (wanted,)
+    taught: list[nn.Module] = []
+    records: dict[str, loop.History] = {}
+    summaries: dict[str, Values] = {}
+    origins: dict[str, str] = {}
+    for number, member in enumerate(members):
+        name = "teacher" if len(members) == 1 else f"teacher-{number + 1}"
+        torch.manual_seed(seed + number)
+        begun = weights.start(member, train_teacher.weights, learning.facts, journal.home())
+        records[name], summaries[name] = learn(begun, train_teacher, replace(lesson, seed=seed + number), run, name)
+        taught.append(begun.network)
+        origins |= {f"{name}.{key}" if len(members) > 1 else key: value for key, value in begun.origin.items()}
+    network = taught[0] if len(members) == 1 else here.place(families.Ensemble(taught))
+    artifact.save_float(teacher, network, wanted, learning.facts, origins)
+    curves.write(history, records)
+    found = summaries["teacher"] if len(members) == 1 else judge(network, lesson) | ensemble(summaries)
     run.metrics(
         metrics,
-        loop.summary(record, train_teacher.training.epochs)
+        found
         | {
             "parameters": counting.parameters(network),
             "macs": counting.multiply_accumulates(network, learning.facts.image_size),
         },
     )
+
+
+def learn(
+    begun: weights.Start, settings: params.TrainTeacher, lesson: loop.Lesson, run: Run, name: str
+) -> tuple[loop.History, Values]:
+    """All of the network, its last layer alone, or nothing."""
+    if settings.learn == "nothing":
+        weights.refuse_untrained(begun)
+        network = lesson.machine.place(begun.network)
+        return [], judge(network, lesson) | {"best_epoch": 0, "epochs": 0, "stopped_early": False}
+    if settings.learn == "head":
+        weights.freeze(begun.network)
+    record = loop.fit(begun.network, lesson, run, name)
+    return record, loop.summary(record, settings.training.epochs)
+
+
+def judge(network: nn.Module, lesson: loop.Lesson) -> Values:
+    answers = evaluation.logits(network, lesson.val)
+    loss = functional.cross_entropy(answers, lesson.val.labels).item()
+    return {"val_accuracy": evaluation.accuracy(answers, lesson.val.labels), "val_loss": loss}
+
+
+def ensemble(members: dict[str, Values]) -> dict[str, Any]:
+    """It has no epoch of its own: each member ended with its best."""
+    longest = max(summary["epochs"] for summary in members.values())
+    stopped = any(summary["stopped_early"] for summary in members.values())
+    return {"best_epoch": 0, "epochs": longest, "stopped_early": stopped, "members": members}

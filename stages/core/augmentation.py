@@ -47,8 +47,8 @@ def recipe(
     return {name: _tensor(values).to(device) for name, values in found.items()}
 
 
-def part(whole: Recipe, start: int, stop: int) -> Recipe:
-    return {name: values[start:stop] for name, values in whole.items()}
+def part(whole: Recipe, rows: slice) -> Recipe:
+    return {name: values[rows] for name, values in whole.items()}
 
 
 def seen(images: Tensor, how: Recipe) -> Tensor:

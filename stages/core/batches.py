@@ -26,6 +26,17 @@ AHEAD = 3  # batches
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which pictures of each batch are this process's, where several train together."""
+
+    number: int
+    of: int
+
+
+WHOLE = Part(0, 1)
+
+
+@dataclass(frozen=True)
 class Pictures:
     images: Tensor  # uint8, N x H x W x 3; on the host if they are streamed
     labels: Tensor
@@ -80,33 +91,42 @@ def in_order(pictures: Pictures) -> Generator[tuple[Tensor, Tensor]]:
 
 
 def shuffled(
-    pictures: Pictures, size: int, augment: params.Augment, mix: params.Mix, seed: int, epoch: int
+    pictures: Pictures,
+    size: int,
+    augment: params.Augment,
+    mix: params.Mix,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    part: Part = WHOLE,
 ) -> Generator[tuple[Tensor, Tensor]]:
     """One epoch in random order, augmented and mixed; labels are int64, or probabilities if they are mixed.
 
-    A last batch of one picture is left out, since BatchNorm has no use for it.
+    A last batch of one picture is left out, since BatchNorm has no use for it. The first `skip` batches are passed
+    over, and of each batch only one process's part is given.
     """
     for_order, for_recipe, for_mix = np.random.SeedSequence((seed, epoch)).spawn(3)
     host_order = torch.from_numpy(np.random.default_rng(for_order).permutation(len(pictures)))
     _, height, width, _ = pictures.images.shape
     recipe = augmentation.recipe(augment, len(pictures), (height, width), for_recipe, pictures.device)
-    generator = np.random.default_rng(for_mix)
     order = host_order.to(pictures.device)
-    starts = range(0, size * batches_per_epoch(len(pictures), size), size)
+    count = batches_per_epoch(len(pictures), size, part.of)
+    generators = [np.random.default_rng(child) for child in for_mix.spawn(count)[skip:]]
+    rows = [slice(size * n + part.number, min(size * (n + 1), len(order)), part.of) for n in range(skip, count)]
     if pictures.streamed:
-        batches = _ahead(pictures, [host_order[start : start + size] for start in starts])
+        batches = _ahead(pictures, [host_order[row] for row in rows])
     else:
-        batches = (pictures.images.index_select(0, order[start : start + size]) for start in starts)
-    for start, batch in zip(starts, batches, strict=True):
-        how = augmentation.part(recipe, start, start + size)
+        batches = (pictures.images.index_select(0, order[row]) for row in rows)
+    for row, batch, generator in zip(rows, batches, generators, strict=True):
+        how = augmentation.part(recipe, row)
         images = pictures.normalise(augmentation.seen(batch, how))
         augmentation.erase(images, how)
-        labels = pictures.labels[order[start : start + size]]
-        yield augmentation.MIXES[mix.name](mix, images, labels, pictures.classes, generator)
+        yield augmentation.MIXES[mix.name](mix, images, pictures.labels[order[row]], pictures.classes, generator)
 
 
-def batches_per_epoch(count: int, size: int) -> int:
-    return count // size + (count % size > 1)
+def batches_per_epoch(count: int, size: int, parts: int = 1) -> int:
+    """Each part of a batch has two pictures at least."""
+    return count // size + (count % size >= 2 * parts)
 
 
 def _ahead(pictures: Pictures, parts: Sequence[Tensor]) -> Generator[Tensor]:

@@ -31,6 +31,8 @@ def everything(findings: Findings) -> dict[str, Specification]:
     }
     for name, networks in CURVES.items():
         points = curve_rows(findings, networks)
+        if points.empty:  # it came trained
+            continue
         charts[f"{name}-accuracy"] = accuracy_curve(points)
         charts[f"{name}-loss"] = loss_curve(points)
     return {name: specification(chart) for name, chart in charts.items()}
@@ -131,14 +133,18 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
-    """Each epoch, whether it is the one that was kept, and what a network was before its first."""
+    """Each epoch, whether it is the one that was kept, and what a network was before its first.
+
+    The members of an ensemble are shown by their mean.
+    """
     lessons = {
         "teacher": findings.trained,
         "student": findings.distilled.student,
         "control": findings.distilled.control,
         "pruned": findings.pruned,
     }
-    rows = findings.curves.loc[findings.curves["network"].isin(networks)].copy()
+    rows = findings.curves.assign(network=findings.curves["network"].str.partition("-")[0])
+    rows = rows.loc[rows["network"].isin(networks)].groupby(["network", "epoch"], as_index=False, sort=False).mean()
     rows["kept"] = [
         epoch == lessons[name].best_epoch for name, epoch in zip(rows["network"], rows["epoch"], strict=True)
     ]

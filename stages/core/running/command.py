@@ -13,18 +13,19 @@ import inspect
 import logging
 import os
 import platform
-import resource
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
 
 from stages.core import params
-from stages.core.running import files, identity, messenger, pipeline, processes, sources
+from stages.core.running import files, identity, messenger, pipeline, processes, sources, team
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
@@ -66,7 +67,7 @@ def run() -> NoReturn:
     except ModuleNotFoundError as error:
         sys.exit(_one_line(stage, f"{error}: run it in the locked environment (see README.md)"))
     except KeyboardInterrupt:
-        print(_one_line(stage, "stopped; the same command goes on after the last whole epoch"), file=sys.stderr)
+        print(_one_line(stage, "stopped; the same command goes on from here"), file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -77,6 +78,9 @@ def run() -> NoReturn:
 def _execute(stage: str) -> None:
     """Parameters are checked before the stage's module, and with it torch, is imported: a typo dies at once."""
     parameters = params.load(Path("params.yaml"))
+    together = parameters.compute.processes
+    if together > 1 and team.member().size == 1 and hasattr(getattr(parameters, stage), "training"):
+        team.start(together, stage, sys.argv[2:])
     _hush_libraries()
     main: Callable[..., None] = importlib.import_module(f"stages.{stage}").main
     contract = Contract.of(main)
@@ -87,6 +91,9 @@ def _execute(stage: str) -> None:
         if not path.exists():
             option = name.replace("_", "-")
             raise Refusal(f"--{option} {path} is not there: `dvc repro {stage}` makes or fetches it first")
+    if not team.member().leads:
+        _follow(main, contract, settings, inputs)
+        return
     key = identity.key(stage, inputs, settings)
     journal = Run.open(stage, key)
     journal.start(_facts(stage, key, inputs, settings))
@@ -117,6 +124,16 @@ def _execute(stage: str) -> None:
         journal.end(status, reason)
         if status == "finished" and not messenger.wanted():
             files.remove(journal.folder)
+
+
+def _follow(
+    main: Callable[..., None], contract: Contract, settings: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> None:
+    """One of several processes that train together, and not the one that writes: what it makes is thrown away."""
+    processes.end_with_starter()
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        outputs = {name: Path(folder) / name for name in contract.outputs}
+        main(run=Run(Path(folder) / "run"), **settings, **inputs, **outputs)
 
 
 def _facts(stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +176,5 @@ def _one_line(stage: str, message: str) -> str:
 
 
 def _effort(began: float) -> dict[str, str | float]:
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = processes.peak_memory() / 2**20
     return {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": round(peak, 1), "host": platform.node()}

@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 from multiprocessing.process import BaseProcess
 
 import psutil
+
+from stages.core.running import team
 
 SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
 
@@ -16,7 +20,8 @@ def end_with_starter() -> None:
 
     DVC starts a stage by a shell, which some shells become and others wait beside: the first that is no shell counts.
     """
-    starter = next((parent for parent in psutil.Process().parents() if parent.name() not in SHELLS), None)
+    above = psutil.Process().parents()[1 if team.member().size > 1 else 0 :]  # torchrun ends with those it started
+    starter = next((parent for parent in above if parent.name() not in SHELLS), None)
     if starter is not None:
         threading.Thread(target=_end_after, args=(starter,), daemon=True).start()
 
@@ -36,6 +41,12 @@ def end_with_pool() -> None:
 def _follow(owner: BaseProcess) -> None:
     owner.join()
     os._exit(1)
+
+
+def peak_memory() -> int:
+    """Of this process, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def cores() -> int:

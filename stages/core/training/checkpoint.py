@@ -1,23 +1,28 @@
-"""What a killed training goes on from: everything that the next epoch depends on."""
+"""What an interrupted training goes on from: everything that its next step depends on."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @dataclass
 class Progress:
-    """State after `epoch` epochs. Random numbers need no place here: they follow from seed and epoch."""
+    """State after `epoch` epochs and `losses` of the next. Random numbers need no place: they follow from the step."""
 
-    epoch: int
-    network: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
-    best: dict[str, torch.Tensor]
-    history: list[dict[str, float]]
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    rollbacks: int = 0
+    network: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def save(path: Path, progress: Progress) -> None:

@@ -1,31 +1,38 @@
 """The one training loop: every stage that learns, learns here.
 
-Best epoch by val, patience by val, a checkpoint after each epoch. A run that was killed goes on after its last whole
-epoch and ends with the very weights of an unbroken run.
+Best epoch by val, patience by val. A training that was interrupted, at whatever step, goes on and ends with the very
+weights of an unbroken one: what a step does follows from the weights before it and its number.
 """
 
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from rich.progress import Progress as Bars
+from rich.progress import TaskID
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
 
 from stages.core import batches, evaluation, params
-from stages.core.batches import Pictures
+from stages.core.batches import Part, Pictures
 from stages.core.machine import Machine
-from stages.core.running import progress
+from stages.core.running import interruption, progress
 from stages.core.running.errors import Refusal
+from stages.core.running.interruption import Interruption
 from stages.core.running.journal import Run
-from stages.core.training import checkpoint, optimizers
+from stages.core.training import checkpoint, optimizers, schedules, watching
+from stages.core.training.averaging import Average
 from stages.core.training.checkpoint import Progress
+from stages.core.training.energy import Meter
 from stages.core.training.objectives import Objective
+from stages.core.training.together import Together
+from stages.core.training.watching import NotFinite, Watch
 
 CURVES = ("epoch", "rate", "train_loss", "val_loss", "val_accuracy")
+MIB = 2**20
 History = list[dict[str, float]]
 
 
@@ -44,26 +51,30 @@ class Lesson:
 
 def fit(network: nn.Module, lesson: Lesson, run: Run, name: str) -> History:
     """Train `network` in place; it ends with the weights of its best epoch. `name` tells a stage's trainings apart."""
-    network = lesson.machine.place(network)
-    optimizer = optimizers.build(lesson.settings.optimizer, network)
-    path = run.scratch / f"{name}.checkpoint"
-    state = _resume(path, network, optimizer)
-    with progress.bars() as bars:
-        task = bars.add_task(name, total=lesson.settings.epochs, completed=state.epoch, facts="")
-        while state.epoch < lesson.settings.epochs and not _out_of_patience(state.history, lesson.settings.patience):
+    course = _Course(lesson.machine.place(network), lesson, run.scratch / f"{name}.checkpoint")
+    meter, seconds = Meter(), list[float]()
+    with progress.bars() as bars, interruption.noticed() as asked:
+        task = bars.add_task(name, total=lesson.settings.epochs, completed=course.state.epoch, facts="")
+        while not course.over():
             began = time.monotonic()
-            row = _epoch(network, optimizer, lesson, state.epoch, bars)
-            state.epoch += 1
-            state.history.append(row)
-            if best_epoch(state.history) == state.epoch:
-                state.best = _copy(network)
-            seconds = time.monotonic() - began
-            run.step(name, state.epoch, row | {"pictures_per_second": len(lesson.train) / seconds})
-            state.network, state.optimizer = network.state_dict(), optimizer.state_dict()
-            checkpoint.save(path, state)
-            _tell(bars, task, name, row, lesson.settings.epochs)
-    network.load_state_dict(state.best)
-    return state.history
+            try:
+                row = course.epoch(bars, asked)
+            except NotFinite as found:
+                course.roll_back(found)
+                continue
+            seconds.append(time.monotonic() - began)
+            pace = {"seconds": seconds[-1], "pictures_per_second": len(lesson.train) / seconds[-1]}
+            pace |= {"peak_memory_mib": lesson.machine.peak_memory() / MIB} | meter.joules()
+            run.step(name, course.state.epoch, row | pace)
+            course.keep()
+            _tell(bars, task, name, course, pace["pictures_per_second"])
+            if asked:
+                asked.obey()
+    network.load_state_dict(course.state.best)
+    if seconds:
+        run.tell(**{f"{name}_seconds_per_epoch": round(median(seconds), 3), "device": lesson.machine.describe()})
+        run.tell(precision=str(lesson.machine.precision).removeprefix("torch."), processes=lesson.machine.team.size)
+    return course.state.history
 
 
 def best_epoch(history: History) -> int:
@@ -82,78 +93,200 @@ def summary(history: History, epochs: int) -> dict[str, float | int | bool]:
     }
 
 
-def _epoch(network: nn.Module, optimizer: Optimizer, lesson: Lesson, epoch: int, bars: Bars) -> dict[str, float]:
-    """One pass over the training pictures; losses stay on the device until its end."""
-    settings, total = lesson.settings, batches.batches_per_epoch(len(lesson.train), lesson.settings.batch_size)
-    torch.manual_seed(lesson.seed * 1_000_003 + epoch)
-    network.train()
-    losses: list[Tensor] = []
-    task = bars.add_task(f"epoch {epoch + 1}", total=total, facts="")
-    stream = batches.shuffled(lesson.train, settings.batch_size, lesson.augment, settings.mix, lesson.seed, epoch)
-    with closing(stream):
-        for number, (images, labels) in enumerate(stream):
-            step = epoch * total + number
-            warm_up = round(settings.warm_up_epochs * total)
-            rate = settings.optimizer.rate * optimizers.rate_share(step, settings.epochs * total, warm_up)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            losses.append(_step(network, optimizer, lesson, images, labels))
-            bars.advance(task)
-    bars.remove_task(task)
-    rate = optimizer.param_groups[0]["lr"]
-    _refuse_divergence(torch.stack(losses), epoch + 1, rate)
-    answers = evaluation.logits(network, lesson.val)
-    row = (
-        epoch + 1,
-        rate,
-        torch.stack(losses).mean().item(),
-        functional.cross_entropy(answers, lesson.val.labels).item(),
-        evaluation.accuracy(answers, lesson.val.labels),
-    )
-    return dict(zip(CURVES, row, strict=True))
+class _Course:
+    """One training under way."""
 
+    def __init__(self, network: nn.Module, lesson: Lesson, path: Path) -> None:
+        settings, here = lesson.settings, lesson.machine
+        self.network, self.lesson, self.path = network, lesson, path
+        self.together = Together(here, network)
+        self.optimizer = optimizers.build(settings.optimizer, network)
+        self.scaler = torch.amp.GradScaler(here.device.type, enabled=here.precision == torch.float16)
+        self.average = Average(network, settings.average) if settings.average else None
+        self.steps = batches.batches_per_epoch(len(lesson.train), settings.batch_size, here.team.size)
+        self._refuse_tiny_parts()
+        self.state = self._resume()
 
-def _step(network: nn.Module, optimizer: Optimizer, lesson: Lesson, images: Tensor, labels: Tensor) -> Tensor:
-    with lesson.machine.autocast():
-        answers = network(images)
-        loss = lesson.objective(answers.float(), images, labels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if lesson.settings.clip_gradient is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), lesson.settings.clip_gradient)
-    optimizer.step()
-    return loss.detach()
+    def over(self) -> bool:
+        done = self.state
+        waited = len(done.history) - best_epoch(done.history) if done.history else 0
+        return done.epoch >= self.lesson.settings.epochs or waited >= self.lesson.settings.patience
 
+    @property
+    def patience_left(self) -> int:
+        return self.lesson.settings.patience - len(self.state.history) + best_epoch(self.state.history)
 
-def _resume(path: Path, network: nn.Module, optimizer: Optimizer) -> Progress:
-    state = checkpoint.load(path)
-    if state is None:
-        return Progress(0, {}, {}, {}, [])
-    network.load_state_dict(state.network)
-    optimizer.load_state_dict(state.optimizer)
-    progress.note(f"{path.stem}: goes on after epoch {state.epoch}")
-    return state
-
-
-def _refuse_divergence(losses: Tensor, epoch: int, rate: float) -> None:
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        raise Refusal(
-            f"the loss is not finite from batch {bad[0].item() + 1} of epoch {epoch} (rate {rate:.2g}): "
-            "lower training.optimizer.rate, lengthen training.warm_up_epochs or set training.clip_gradient"
+    def epoch(self, bars: Bars, asked: Interruption) -> dict[str, float]:
+        """One pass over the training pictures, or what is left of it, and one look at val."""
+        lesson, team = self.lesson, self.lesson.machine.team
+        settings, done = lesson.settings, len(self.state.losses)
+        watch, losses = Watch(), list[Tensor]()
+        _learn(self.network)
+        part = Part(team.rank, team.size)
+        stream = batches.shuffled(
+            lesson.train, settings.batch_size, lesson.augment, settings.mix, lesson.seed, self.state.epoch, done, part
         )
+        task = bars.add_task(f"epoch {self.state.epoch + 1}", total=self.steps, completed=done, facts="")
+        rate = 0.0
+        try:
+            with closing(stream):
+                for number, (images, labels) in enumerate(stream, start=done):
+                    rate = self._step(number, images, labels, watch, losses)
+                    bars.update(task, advance=1, facts=f"loss {watch.last:.3f}")
+                    if asked and number + 1 < self.steps:
+                        watch.finish()
+                        self.keep(losses)
+                        asked.obey()
+                watch.finish()
+        finally:
+            bars.remove_task(task)
+        self._close_epoch(self.state.losses + torch.stack(losses).tolist(), rate)
+        return self.state.history[-1]
+
+    def keep(self, losses: list[Tensor] | None = None) -> None:
+        """On the disk; `losses` are those of an epoch that is not over."""
+        if losses:
+            self.state.losses += torch.stack(losses).tolist()
+        self.state.network, self.state.optimizer = self.network.state_dict(), self.optimizer.state_dict()
+        self.state.scaler = self.scaler.state_dict()
+        self.state.average = self.average.state if self.average else {}
+        if self.lesson.machine.team.leads:
+            checkpoint.save(self.path, self.state)
+
+    def roll_back(self, found: NotFinite) -> None:
+        """To what was kept last, with a lower rate; or the end, if that is what the settings want."""
+        settings, epoch, step = self.lesson.settings, self.state.epoch + 1, found.step + 1
+        where = watching.culprit(self.network, found.images)
+        rate = self.optimizer.param_groups[0]["lr"]
+        text = f"the loss is not finite from batch {step} of epoch {epoch} (rate {rate:.2g}): {where}"
+        allowed = settings.on_nan.times if isinstance(settings.on_nan, params.Retry) else 0
+        if self.state.rollbacks >= allowed:
+            tried = f" after {allowed} times on_nan: retry" if allowed else ""
+            raise Refusal(
+                f"{text}{tried}; lower training.optimizer.rate, lengthen the warm-up of training.schedule or set "
+                "training.clip_gradient"
+            ) from found
+        progress.note(f"{text}; back to epoch {epoch - 1} and on with a lower rate")
+        rollbacks = self.state.rollbacks + 1
+        self.state = self._restore(self.together.same(checkpoint.load(self.path)))
+        self.state.rollbacks, self.state.losses = rollbacks, []
+        self.keep()
+
+    def _step(self, number: int, images: Tensor, labels: Tensor, watch: Watch, losses: list[Tensor]) -> float:
+        lesson, settings = self.lesson, self.lesson.settings
+        torch.manual_seed((lesson.seed * 1_000_003 + self.state.epoch) * 1_000_003 + number)
+        rate = optimizers.set_rate(self.optimizer, self._share(number))
+        self.optimizer.zero_grad(set_to_none=True)
+        pieces = max(1, min(settings.accumulate, len(images) // 2))
+        whole, told = self._pictures_in(number), list[Tensor]()
+        parts = zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True)
+        for place, (some, their) in enumerate(parts, start=1):
+            with self.together.quiet(place < pieces):
+                with lesson.machine.autocast():
+                    answers = self.together.network(some)
+                    loss = lesson.objective(answers.float(), some, their) * (
+                        len(some) * lesson.machine.team.size / whole
+                    )
+                told.append(self.together.mean(loss.detach()))
+                watch.see(number, told[-1], some)
+                self.scaler.scale(loss).backward()
+        if settings.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.follow()
+        losses.append(sum(told[1:], told[0]))
+        return rate
+
+    def _pictures_in(self, number: int) -> int:
+        """A batch, over all processes: the mean over its pictures is what a step minimises, however it is divided."""
+        size = self.lesson.settings.batch_size
+        return min(size, len(self.lesson.train) - number * size)
+
+    def _share(self, number: int) -> float:
+        """Of the full rate, lower after each roll-back."""
+        settings, done = self.lesson.settings, self.state
+        moment = schedules.Moment(
+            done.epoch * self.steps + number, self.steps, settings.epochs, [row["val_loss"] for row in done.history]
+        )
+        lowered = settings.on_nan.factor**done.rollbacks if isinstance(settings.on_nan, params.Retry) else 1.0
+        return schedules.share(settings.schedule, moment) * lowered
+
+    def _close_epoch(self, losses: list[float], rate: float) -> None:
+        """With averaged weights it is the average that is judged and kept."""
+        val, done = self.lesson.val, self.state
+        self.together.agree()
+        learnt = _copy(self.network) if self.average else {}
+        if self.average:
+            self.network.load_state_dict(self.average.state)
+        answers = evaluation.logits(self.network, val)
+        row = (
+            done.epoch + 1,
+            rate,
+            sum(losses) / len(losses),
+            functional.cross_entropy(answers, val.labels).item(),
+            evaluation.accuracy(answers, val.labels),
+        )
+        done.epoch, done.losses = done.epoch + 1, []
+        done.history.append(dict(zip(CURVES, row, strict=True)))
+        if best_epoch(done.history) == done.epoch:
+            done.best = _copy(self.network)
+        if self.average:
+            self.network.load_state_dict(learnt)
+
+    def _resume(self) -> Progress:
+        state = self.together.same(checkpoint.load(self.path))
+        if state is None:
+            self.state = Progress()
+            self.keep()
+            return self.state
+        if state.epoch or state.losses:
+            batch = f", batch {len(state.losses)}" if state.losses else ""
+            progress.note(f"{self.path.stem}: goes on after epoch {state.epoch}{batch}")
+        return self._restore(state)
+
+    def _restore(self, state: Progress | None) -> Progress:
+        if state is None:
+            raise Refusal(f"{self.path} cannot be read: remove it, and the training begins anew")
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.scaler.load_state_dict(state.scaler)
+        if self.average:
+            self.average.restore(state.average, state.epoch * self.steps + len(state.losses))
+        return state
+
+    def _refuse_tiny_parts(self) -> None:
+        """BatchNorm has no use for one picture."""
+        settings, processes = self.lesson.settings, self.lesson.machine.team.size
+        if settings.batch_size < 2 * settings.accumulate * processes:
+            raise Refusal(
+                f"training.batch_size {settings.batch_size} in {settings.accumulate} parts for {processes} processes "
+                "leaves less than 2 pictures to each: raise it, or lower training.accumulate"
+            )
+        if self.steps == 0:
+            count = len(self.lesson.train)
+            raise Refusal(f"{count} training pictures are too few for {processes} processes: two for each at least")
 
 
-def _out_of_patience(history: History, patience: int) -> bool:
-    return bool(history) and len(history) - best_epoch(history) >= patience
+def _learn(network: nn.Module) -> None:
+    """Training mode, except for what is frozen: there even the statistics of BatchNorm stay."""
+    network.train()
+    for module in network.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _tell(bars: Bars, task: "object", name: str, row: dict[str, float], epochs: int) -> None:
+def _tell(bars: Bars, task: TaskID, name: str, course: _Course, pace: float) -> None:
+    row, epochs = course.state.history[-1], course.lesson.settings.epochs
     facts = f"loss {row['train_loss']:.3f}  val {row['val_accuracy']:.2%}"
-    bars.update(task, advance=1, facts=facts)  # pyright: ignore[reportArgumentType]
-    if not bars.console.is_terminal:
-        progress.note(f"{name}: epoch {row['epoch']:.0f}/{epochs}  {facts}")
+    more = f"{pace:,.0f} pictures/s  patience {course.patience_left}"
+    bars.update(task, advance=1, facts=f"{facts}  {more}")
+    if not bars.console.is_terminal and course.lesson.machine.team.leads:
+        progress.note(f"{name}: epoch {row['epoch']:.0f}/{epochs}  {facts}  {more}")

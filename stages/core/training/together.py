@@ -1,0 +1,48 @@
+"""Several processes, one training: each sees its part of every batch, and all take the same step."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stages.core.machine import Machine
+from stages.core.training.checkpoint import Progress
+
+
+class Together:
+    """`network` is what is called in a training step; its weights are those of the network it was made from."""
+
+    def __init__(self, machine: Machine, network: nn.Module) -> None:
+        self._machine, self._plain = machine, network
+        if machine.team.size > 1 and machine.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        called = machine.compiled(network)
+        self.network = DistributedDataParallel(called) if machine.team.size > 1 else called
+
+    def quiet(self, more_to_come: bool) -> AbstractContextManager[object]:
+        """Gradients are exchanged once for each step."""
+        if more_to_come and isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return nullcontext()
+
+    def agree(self) -> None:
+        """On what is no weight: without this, statistics of BatchNorm on CPUs are each process's own."""
+        if self._machine.team.size > 1:
+            for buffer in self._plain.buffers():
+                distributed.broadcast(buffer, src=0)
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """Over the processes, so that all of them notice together when it is no number."""
+        if self._machine.team.size == 1:
+            return loss
+        total = loss.clone()
+        distributed.all_reduce(total)
+        return total / self._machine.team.size
+
+    def same(self, state: Progress | None) -> Progress | None:
+        """What the first process found is what all go on from."""
+        if self._machine.team.size == 1:
+            return state
+        found = [state]
+        distributed.broadcast_object_list(found, src=0)
+        return found[0]
