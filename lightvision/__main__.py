@@ -5,13 +5,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightvision import bench, data
+from lightvision import bench, data, models
 from stages.core.running.errors import Refusal
 
 Add = Callable[[Any, str], None]
 
-# a group of commands: what it is for, and for each action a function that adds its parser
-COMMANDS: Mapping[str, tuple[str, Mapping[str, Add]]] = {
+# commands by themselves, each with the function that adds its parser
+ALONE: Mapping[str, Add] = {"models": models.add}
+
+# groups of commands: what one is for, and for each action a function that adds its parser
+GROUPS: Mapping[str, tuple[str, Mapping[str, Add]]] = {
     "data": ("look at data sets and fetch them", data.COMMANDS),
     "bench": ("measure parts of the pipeline against the usual way", bench.COMMANDS),
 }
@@ -21,7 +24,9 @@ def main() -> None:
     """Exit status 0, 1 where something is wrong with what was looked at or asked for, 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="lightvision", description=__doc__, allow_abbrev=False)
     groups = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (summary, commands) in COMMANDS.items():
+    for name, add in ALONE.items():
+        add(groups, name)
+    for name, (summary, commands) in GROUPS.items():
         group = groups.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         members = group.add_subparsers(required=True, metavar="ACTION")
         for action, add in commands.items():

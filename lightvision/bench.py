@@ -65,6 +65,55 @@ def data(
     return 0
 
 
+def add_training(members: Any, action: str) -> None:
+    text = (
+        "Train one network in our loop, in a plain PyTorch script and with timm's parts, in turns: pictures a second "
+        "of each, accuracy on a held-out fifth, and how near ours is to the network's own ceiling."
+    )
+    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
+    parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--width", type=float, default=0.25, help="of the ResNet-18 that is trained")
+    parser.add_argument(
+        "--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of ours and timm's"
+    )
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=processes.cores(), help="of the DataLoaders")
+    parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.set_defaults(run=training)
+
+
+def training(
+    path: Path | None,
+    made: int,
+    image_size: int,
+    batch_size: int,
+    width: float,
+    precision: str,
+    epochs: int,
+    workers: int,
+    rounds: int,
+    json: Path | None,
+) -> int:
+    from lightvision import learning  # torch, torchvision and timm take seconds
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = path or make(Path(scratch) / "made", made)
+        listing = sources.listing(params.Own(name="folder", path=str(folder)), home())
+        split = prepare(listing, image_size, Path(scratch))
+        network = params.ResNet(name="resnet18", stem="auto", width=width)
+        contest = learning.Contest(folder, split, network, precision, epochs, batch_size, workers)
+        found = learning.compare(contest, rounds, Path(scratch))
+    found = {"data": folder.name, "pictures": len(split), "image_size": image_size, "batch_size": batch_size} | found
+    show(found)
+    if json:
+        files.write_json(json, found)
+    return 0
+
+
 def prepare(listing: Listing, image_size: int, scratch: Path) -> Split:
     """As the stage does it, all in one split."""
     seen = decoding.decode(listing.items, image_size, "crop", scratch / "pixels")
@@ -100,8 +149,12 @@ def show(found: dict[str, Any]) -> None:
     table.add_column("measured", justify="right")
     for name, value in found.items():
         if not isinstance(value, dict | list):
-            table.add_row(name.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value))
+            table.add_row(name.replace("_", " "), rounded(value) if isinstance(value, float) else str(value))
     Console().print(table)
 
 
-COMMANDS = {"data": add_data}
+def rounded(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+COMMANDS = {"data": add_data, "training": add_training}

@@ -31,7 +31,9 @@ AUGMENT = params.Augment(
     hue=0.0,
     erase=0.0,
 )
-COMPUTE = params.Compute(device="auto", precision="float32", threads=0, resident=0.5)
+COMPUTE = params.Compute(
+    device="auto", precision="float32", compile="off", deterministic=True, processes=1, threads=0, resident=0.5
+)
 UNMIXED = params.Unmixed(name="none")
 CONFIDENCE = 0.95
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from stages.core import batches, counting, machine, params
+from stages.core import batches, counting, machine, params, weights
 from stages.core.datasets import storage
-from stages.core.networks import artifact, weights
+from stages.core.networks import artifact
 from stages.core.running import journal
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal

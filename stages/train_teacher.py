@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.core import batches, counting, evaluation, machine, params
+from stages.core import batches, counting, evaluation, machine, params, weights
 from stages.core.datasets import storage
-from stages.core.networks import artifact, families, weights
+from stages.core.networks import artifact, families
 from stages.core.running import journal
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run

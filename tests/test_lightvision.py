@@ -9,6 +9,7 @@ import pytest
 
 from lightvision import __main__ as command
 from stages.core.datasets import downloads
+from stages.core.networks.families import FAMILIES
 from stages.core.running.sources import ROOT
 
 
@@ -123,3 +124,40 @@ def test_the_loader_is_measured(pictures: Path, elsewhere: Path, monkeypatch: py
     low, high = min(found["ours_rounds"]), max(found["ours_rounds"])
     assert 0 < low <= found["ours_pictures_per_second"] <= high
     assert found["times_faster_low"] <= found["times_faster"] <= found["times_faster_high"]
+
+
+def test_every_family_is_listed_with_its_size(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lightvision(monkeypatch, "models", "--image-size", "16", "--classes", "6", "--json", "found.json") == 0
+    rows = json.loads((elsewhere / "found.json").read_text())["networks"]
+    sizes = {row["network"]: row["parameters"] for row in rows}
+    assert sizes["{name: residual_cnn, blocks: 8, hidden_layers: 1}"] == 1_648_470
+    assert all(row["parameters"] and row["macs"] for row in rows)
+    families = {name.split(",")[0].removeprefix("{name: ") for name in sizes}
+    assert families == set(FAMILIES) - {"timm", "ensemble"}
+
+
+def test_networks_of_timm_are_listed_by_pattern(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes no such picture says so, and the others are still listed."""
+    options = ("--timm", "conv*xt_atto", "--image-size", "16", "--json", "found.json")
+    assert lightvision(monkeypatch, "models", *options) == 0
+    [row] = [
+        row
+        for row in json.loads((elsewhere / "found.json").read_text())["networks"]
+        if "convnext_atto" in row["network"]
+    ]
+    assert row["parameters"] is None
+    assert row["told"].startswith("not for 16 px")
+    assert "no network of timm is called 'nothing'" in str(lightvision(monkeypatch, "models", "--timm", "nothing"))
+
+
+@pytest.mark.slow
+def test_training_is_measured(pictures: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--image-size", "16", "--batch-size", "16", "--workers", "1", "--rounds", "2", "--width", "0.125")
+    assert lightvision(monkeypatch, "bench", "training", pictures, *options, "--json", "found.json") == 0
+    found = json.loads((elsewhere / "found.json").read_text())
+    assert (found["learnt"], found["held_out"], found["rounds"]) == (96, 24, 2)
+    for name in ("ours", "plain_script", "timm"):
+        assert len(found[f"{name}_rounds"]["pictures_per_second"]) == 2
+        assert 0 <= found[f"{name}_accuracy"] <= 1
+    for ratio in ("of_the_ceiling", "times_plain_script", "times_timm"):
+        assert 0 < found[f"{ratio}_low"] <= found[ratio] <= found[f"{ratio}_high"]

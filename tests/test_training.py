@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.core import batches, evaluation, machine, params
+from stages.core import batches, evaluation, machine, params, weights
 from stages.core.datasets import storage
-from stages.core.networks import families, weights
+from stages.core.networks import families
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from stages.core.training import loop, objectives, optimizers
@@ -312,7 +312,7 @@ def test_a_journal_tells_pace_and_machine(lesson: Lesson, tmp_path: Path) -> Non
     steps = [event["values"] for event in events if event["event"] == "step"]
     assert len(steps) == 3
     for step in steps:
-        assert step["pictures_per_second"] == pytest.approx(72 / step["seconds"])
+        assert step["pictures_per_second"] > 72 / step["seconds"]  # without the look at val
         assert step["peak_memory_mib"] > 100
     told = {key: value for event in events if event["event"] == "tags" for key, value in event["values"].items()}
     assert told["device"] == "cpu"

@@ -19,14 +19,14 @@ from torch.nn import functional
 from stages.core import batches, evaluation, params
 from stages.core.batches import Part, Pictures
 from stages.core.machine import Machine
-from stages.core.running import interruption, progress
+from stages.core.running import progress
 from stages.core.running.errors import Refusal
-from stages.core.running.interruption import Interruption
 from stages.core.running.journal import Run
-from stages.core.training import checkpoint, optimizers, schedules, watching
+from stages.core.training import checkpoint, interruption, optimizers, schedules, watching
 from stages.core.training.averaging import Average
 from stages.core.training.checkpoint import Progress
 from stages.core.training.energy import Meter
+from stages.core.training.interruption import Interruption
 from stages.core.training.objectives import Objective
 from stages.core.training.together import Together
 from stages.core.training.watching import NotFinite, Watch
@@ -63,11 +63,11 @@ def fit(network: nn.Module, lesson: Lesson, run: Run, name: str) -> History:
                 course.roll_back(found)
                 continue
             seconds.append(time.monotonic() - began)
-            pace = {"seconds": seconds[-1], "pictures_per_second": len(lesson.train) / seconds[-1]}
+            pace = {"seconds": seconds[-1], "pictures_per_second": course.pace}
             pace |= {"peak_memory_mib": lesson.machine.peak_memory() / MIB} | meter.joules()
             run.step(name, course.state.epoch, row | pace)
             course.keep()
-            _tell(bars, task, name, course, pace["pictures_per_second"])
+            _tell(bars, task, name, course)
             if asked:
                 asked.obey()
     network.load_state_dict(course.state.best)
@@ -106,6 +106,7 @@ class _Course:
         self.steps = batches.batches_per_epoch(len(lesson.train), settings.batch_size, here.team.size)
         self._refuse_tiny_parts()
         self.state = self._resume()
+        self.pace = 0.0  # pictures a second of the last pass over the training pictures
 
     def over(self) -> bool:
         done = self.state
@@ -121,6 +122,7 @@ class _Course:
         lesson, team = self.lesson, self.lesson.machine.team
         settings, done = lesson.settings, len(self.state.losses)
         watch, losses = Watch(), list[Tensor]()
+        began = time.monotonic()
         _learn(self.network)
         part = Part(team.rank, team.size)
         stream = batches.shuffled(
@@ -140,7 +142,9 @@ class _Course:
                 watch.finish()
         finally:
             bars.remove_task(task)
-        self._close_epoch(self.state.losses + torch.stack(losses).tolist(), rate)
+        known = torch.stack(losses).tolist()  # here a device is waited for
+        self.pace = len(losses) * settings.batch_size / (time.monotonic() - began)
+        self._close_epoch(self.state.losses + known, rate)
         return self.state.history[-1]
 
     def keep(self, losses: list[Tensor] | None = None) -> None:
@@ -283,10 +287,10 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _tell(bars: Bars, task: TaskID, name: str, course: _Course, pace: float) -> None:
+def _tell(bars: Bars, task: TaskID, name: str, course: _Course) -> None:
     row, epochs = course.state.history[-1], course.lesson.settings.epochs
     facts = f"loss {row['train_loss']:.3f}  val {row['val_accuracy']:.2%}"
-    more = f"{pace:,.0f} pictures/s  patience {course.patience_left}"
+    more = f"{course.pace:,.0f} pictures/s  patience {course.patience_left}"
     bars.update(task, advance=1, facts=f"{facts}  {more}")
     if not bars.console.is_terminal and course.lesson.machine.team.leads:
         progress.note(f"{name}: epoch {row['epoch']:.0f}/{epochs}  {facts}  {more}")
