@@ -119,7 +119,7 @@ def epochs_kept(folder: Path) -> int:
     if not list(folder.glob(".lightvision/runs/train_teacher-*/scratch/teacher.checkpoint")):
         return 0
     [journal] = folder.glob(".lightvision/runs/train_teacher-*/journal.jsonl")
-    return max(1, journal.read_text().count('"event": "step"') - 1)  # a step is told just before it is kept
+    return journal.read_text().count('"event": "step"') - 1  # a step is told just before it is kept
 
 
 def weights(folder: Path, name: str) -> str:

@@ -29,7 +29,7 @@ def optimizer() -> torch.optim.SGD:
 def rates(scheduler: lr_scheduler.LRScheduler, steps: int) -> list[float]:
     found: list[float] = []
     for _ in range(steps):
-        found.append(scheduler.get_last_lr()[0])
+        found.append(float(scheduler.get_last_lr()[0]))
         scheduler.optimizer.step()
         scheduler.step()
     return found

@@ -8,7 +8,7 @@ from typing import cast
 
 import psutil
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from stages.core import params
 from stages.core.running import processes, progress, team
@@ -77,7 +77,17 @@ def choose(compute: params.Compute, seed: int) -> Machine:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS need not give the same sums twice
     device = _device(compute.device)
-    return Machine(device, _precision(compute.precision, device), compute.resident, compute.compile, team.join(device))
+    return Machine(device, _precision(compute.precision, device), compute.resident, compute.compile, _join(device))
+
+
+def _join(device: torch.device) -> Team:
+    """Meet the other processes, once; GPUs by NCCL, CPUs by gloo."""
+    here = team.member()
+    if here.size > 1 and not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return here
 
 
 def native_bfloat16(device: torch.device) -> bool:

@@ -6,12 +6,7 @@ All of them run the same stage on the same inputs; the first is the one that wri
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    import torch
-
-LOCAL_RANK = "LOCAL_RANK"  # torchrun's own names
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -28,12 +23,12 @@ ALONE = Team(0, 1)
 
 
 def member() -> Team:
-    """What torchrun says of this process."""
+    """As torchrun says of this process."""
     return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def local_rank() -> int:
-    return int(os.environ.get(LOCAL_RANK, "0"))
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def start(processes: int, stage: str, arguments: list[str]) -> NoReturn:
@@ -41,17 +36,3 @@ def start(processes: int, stage: str, arguments: list[str]) -> NoReturn:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     os.execv(sys.executable, [sys.executable, *launcher, "-m", "stages", stage, *arguments])  # noqa: S606
-
-
-def join(device: "torch.device") -> Team:
-    """Meet the others, once; GPUs by NCCL, CPUs by gloo."""
-    here = member()
-    if here.size > 1:
-        import torch
-        from torch import distributed
-
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return here
