@@ -18,7 +18,7 @@ from stages.core.datasets import storage
 from stages.core.networks import families
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import loop, objectives, optimizers
+from stages.core.training import checkpoint, loop, objectives, optimizers
 from stages.core.training.energy import Meter
 from stages.core.training.loop import Lesson
 
@@ -264,6 +264,18 @@ def test_averaged_weights_are_what_is_judged_and_kept(lesson: Lesson, tmp_path: 
         expected = kept * expected + (1 - kept) * state["conv1.weight"]
     assert torch.allclose(network.state_dict()["conv1.weight"], expected, atol=1e-6)
     assert not torch.allclose(expected, after[-1]["conv1.weight"], atol=1e-4)
+
+
+def test_an_average_does_not_disturb_what_it_follows(lesson: Lesson, tmp_path: Path) -> None:
+    """Whatever is judged, training goes on from where it was."""
+    ends: list[dict[str, Tensor]] = []
+    for decay in (None, 0.75):
+        run = Run(tmp_path / str(decay))
+        loop.fit(new(), change(lesson, average=decay), run, "x")
+        state = checkpoint.load(run.scratch / "x.checkpoint")
+        assert state is not None
+        ends.append(state.network)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 @pytest.mark.slow
