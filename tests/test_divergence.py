@@ -105,7 +105,11 @@ def test_a_kill_does_not_give_retries_back(lesson: Lesson, tmp_path: Path) -> No
 @pytest.mark.parametrize("layer", ["conv1", "blocks.1.conv2", "head.0"])
 def test_the_first_layer_that_overflows_is_named(lesson: Lesson, tmp_path: Path, layer: str) -> None:
     network = new()
-    network.get_submodule(layer).register_forward_hook(lambda _module, _inputs, answer: answer * math.inf)
+
+    def overflow(_module: nn.Module, _inputs: object, answer: Tensor) -> Tensor:
+        return answer * math.inf
+
+    network.get_submodule(layer).register_forward_hook(overflow)
     with pytest.raises(Refusal, match=f"batch 1 of epoch 1 .*first in what the layer {layer} answers"):
         loop.fit(network, lesson, Run(tmp_path), "x")
 

@@ -12,8 +12,10 @@ from stages.core import batches, counting, evaluation, machine, params, pruning,
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families, widths
+from stages.core.running.errors import Refusal
 
-FACTS = Facts("small", tuple("abcd"), 16, (0.5,) * 3, (0.2,) * 3, "crop")
+SIZE = 16
+FACTS = Facts("small", tuple("abcd"), SIZE, (0.5,) * 3, (0.2,) * 3, "crop")
 NETWORKS: list[params.Network] = [
     params.ResidualCNN(name="residual_cnn", blocks=6, hidden_layers=1),
     params.ResNet(name="resnet18", stem="small", width=0.25),
@@ -24,7 +26,7 @@ NETWORKS: list[params.Network] = [
 def alive(settings: params.Network) -> nn.Module:
     """As after training: no scale of a BatchNorm is zero, all are different."""
     torch.manual_seed(0)
-    network = families.build(settings, 4)
+    network = families.build(settings, 4, SIZE)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -64,8 +66,7 @@ def test_a_pruned_network_is_rebuilt_from_its_widths(
 
 def test_rounding_is_kept(settings: params.Params) -> None:
     narrow = pruning.shrink(alive(NETWORKS[0]), wanted(settings, sparsity=0.6, round_to=8), 16, 0)
-    counts = [width[1] for name, width in widths.read(narrow).items() if len(width) == 3]
-    assert all(count % 8 == 0 for count in counts)
+    assert all(count % 8 == 0 for name, count in widths.outputs(narrow).items() if name not in families.heads(narrow))
 
 
 def test_nothing_is_removed_at_zero(settings: params.Params) -> None:
@@ -73,9 +74,9 @@ def test_nothing_is_removed_at_zero(settings: params.Params) -> None:
     assert widths.read(pruning.shrink(dense, wanted(settings, sparsity=0.0), 16, 0)) == widths.read(dense)
 
 
-def test_what_cannot_be_reached_is_approached_and_no_layer_is_emptied(settings: params.Params) -> None:
-    narrow = pruning.shrink(alive(NETWORKS[0]), wanted(settings, sparsity=0.999, round_to=4), 16, 0)
-    assert min(width[1] for width in widths.read(narrow).values() if len(width) > 1) >= 4
+def test_what_cannot_be_reached_is_refused(settings: params.Params) -> None:
+    with pytest.raises(Refusal, match=r"^of this network's parameters \d+\.\d% can be pruned, not 99\.9%: 1 layers"):
+        pruning.shrink(alive(NETWORKS[0]), wanted(settings, sparsity=0.999, round_to=4), 16, 0)
 
 
 def test_the_network_it_came_from_is_left_alone(settings: params.Params) -> None:
@@ -95,8 +96,10 @@ def test_the_least_important_channels_go_first_and_silence_equals_removal(settin
         for tensor in (block.conv1.weight, block.bn1.weight, block.bn1.bias, block.conv2.weight.transpose(0, 1)):
             tensor.data[channel] = 0
     kind = params.Magnitude(name=name)  # pyright: ignore[reportArgumentType]
-    narrow = pruning.cut(dense, 0.005, wanted(settings, importance=kind, ranking="global", round_to=None), 16, 0)
-    removed = widths.read(dense)["blocks.1.conv1"][1] - widths.read(narrow)["blocks.1.conv1"][1]
+    narrow = pruning.cut(
+        dense, 0.005, wanted(settings, importance=kind, ranking="global", round_to=None), 16, 0, ["head.2"]
+    )
+    removed = widths.outputs(dense)["blocks.1.conv1"] - widths.outputs(narrow)["blocks.1.conv1"]
     assert 0 < removed <= len(silent)
     picture = torch.randn(2, 3, 16, 16)
     assert torch.allclose(narrow.eval()(picture), dense(picture), atol=1e-5)

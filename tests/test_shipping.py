@@ -30,7 +30,7 @@ def models(settings: params.Params, prepared: Path, tmp_path_factory: pytest.Tem
     """An untrained network under three names, its statistics moved as by training, and its integer twin."""
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    network = families.build(SMALL, 3)
+    network = families.build(SMALL, 3, 8)
     facts = storage.load(prepared / "train").facts
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -141,8 +141,16 @@ def test_the_file_says_how_to_use_it(shipped: Path) -> None:
 
 
 def test_int8_means_integer_kernels_and_integers_in_the_file(shipped: Path) -> None:
-    assert running.kernels(shipped / "quantized.onnx") == {"integer_kernels": LAYERS, "float_kernels": 0}
-    assert running.kernels(shipped / "pruned.onnx") == {"integer_kernels": 0, "float_kernels": LAYERS}
+    assert running.kernels(shipped / "quantized.onnx") == {
+        "integer_kernels": LAYERS,
+        "float_kernels": 0,
+        "activation_kernels": 0,
+    }
+    assert running.kernels(shipped / "pruned.onnx") == {
+        "integer_kernels": 0,
+        "float_kernels": LAYERS,
+        "activation_kernels": 0,
+    }
     model = onnx.load(shipped / "quantized.onnx")
     large = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) > 100]
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.INT8}

@@ -1,10 +1,13 @@
-"""From floating point to 8-bit integers, with Brevitas: BatchNorm merged, channels equalised, biases corrected.
+"""From floating point to 8-bit integers, with Brevitas: BatchNorm merged, biases corrected.
 
 Weights are int8 with a scale for each output channel; activations are uint8 everywhere, because ONNX Runtime's fast
-kernels want uint8 x int8. The artifact holds the integer codes and their scales, not rounded floats.
+kernels want uint8 x int8. A network of simple steps is quantized as a graph, with channels equalised, any other layer
+by layer; which of the two follows from the network alone. The artifact holds the integer codes and their scales, not
+rounded floats.
 """
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +18,35 @@ from brevitas.graph.quantize import preprocess_for_quantize, quantize
 from brevitas.nn.quant_layer import QuantWeightBiasInputOutputLayer
 from brevitas.quant import Int8WeightPerChannelFloat, Int32Bias, ShiftedUint8ActPerTensorFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
+from torch.fx import symbolic_trace
+from torch.fx.proxy import TraceError
+from torch.nn import functional
 
-from stages.core import params
+from stages.core import layerwise, params
 from stages.core.networks import artifact
 from stages.core.networks.artifact import Card, Model
 from stages.core.running.errors import Refusal
 
 CODES, SCALE = "weight", "weight_scale"
 
+# Brevitas follows integers through these steps of a graph; any other network is quantized layer by layer
+MODULES = {nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.Flatten}
+MODULES |= {nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
+FUNCTIONS = {operator.add, operator.iadd, torch.add, torch.flatten, functional.relu, functional.adaptive_avg_pool2d}
+METHODS = {"add", "add_", "flatten"}
+
 
 def calibrate(network: nn.Module, settings: params.StaticInt8, images: list[Tensor]) -> nn.Module:
     """An integer network whose ranges come from these normalised pictures."""
-    integer = _insert_quantizers(network, settings, settings.equalize_iterations).to(images[0].device)
+    integer = _insert_quantizers(network, settings, images[0].shape[-1], settings.equalize_iterations)
+    integer = integer.to(images[0].device)
     with torch.no_grad():
         with calibration_mode(integer):
             _show(integer, images)
         if settings.correct_bias:
-            with bias_correction_mode(integer):
+            correcting = bias_correction_mode(integer)
+            correcting.bias_correction.channel_dim = _channels  # pyright: ignore[reportAttributeAccessIssue]
+            with correcting:
                 _show(integer, images)
     broken = [name for name, value in integer.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
@@ -53,7 +68,8 @@ def load(folder: Path) -> Model:
     card = artifact.read_card(folder)
     if card.quantization is None:
         raise Refusal(f"{folder} is not quantized")
-    network = _insert_quantizers(artifact.build(card), card.quantization, equalize_iterations=0)
+    size = card.facts.image_size
+    network = _insert_quantizers(artifact.build(card), card.quantization, size, equalize_iterations=0)
     state = artifact.read_weights(folder)
     for name, _ in _layers(network):
         if f"{name}.{SCALE}" not in state:
@@ -71,15 +87,20 @@ def levels(network: nn.Module) -> dict[str, int]:
     }
 
 
-def _insert_quantizers(network: nn.Module, settings: params.StaticInt8, equalize_iterations: int) -> nn.Module:
-    graph = preprocess_for_quantize(network.cpu().eval(), equalize_iters=equalize_iterations)
+def _insert_quantizers(
+    network: nn.Module, settings: params.StaticInt8, image_size: int, equalize_iterations: int
+) -> nn.Module:
+    network = network.cpu().eval()
     low, high = 100 - settings.percentile, settings.percentile
     signed = _ranged(ShiftedUint8ActPerTensorFloat, low_percentile_q=low, high_percentile_q=high)
     unsigned = _ranged(Uint8ActPerTensorFloat, high_percentile_q=high)
     identity = quantized_layers.QuantIdentity
     weights = {"weight_quant": Int8WeightPerChannelFloat, "bias_quant": Int32Bias, "return_quant_tensor": False}
+    if not _is_simple(network):
+        example = torch.linspace(-2, 2, 3 * image_size**2).view(1, 3, image_size, image_size)
+        return layerwise.quantize(network, example, signed, unsigned, weights)
     return quantize(
-        graph,
+        preprocess_for_quantize(network, equalize_iters=equalize_iterations),
         quant_identity_map={
             "signed": (identity, {"act_quant": signed, "return_quant_tensor": True}),
             "unsigned": (identity, {"act_quant": unsigned, "return_quant_tensor": True}),
@@ -92,6 +113,20 @@ def _insert_quantizers(network: nn.Module, settings: params.StaticInt8, equalize
     )
 
 
+def _is_simple(network: nn.Module) -> bool:
+    """Whether the graph can be read off the code, and is of the steps that Brevitas quantizes as one."""
+    try:
+        nodes = symbolic_trace(network).graph.nodes
+    except (TraceError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, KeyError, IndexError):
+        return False
+    steps: dict[str, Callable[[Any], bool]] = {
+        "call_module": lambda target: type(network.get_submodule(target)) in MODULES,
+        "call_function": lambda target: target in FUNCTIONS,
+        "call_method": lambda target: target in METHODS,
+    }
+    return all(node.op in ("placeholder", "output") or steps.get(node.op, bool)(node.target) for node in nodes)
+
+
 def _ranged(quantizer: Any, **percentiles: float) -> Any:
     """Brevitas is told its options by the attributes of a class."""
     return type(quantizer)(quantizer.__name__, (quantizer,), percentiles)
@@ -101,6 +136,11 @@ def _layers(network: nn.Module) -> Iterable[tuple[str, QuantWeightBiasInputOutpu
     return (
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, QuantWeightBiasInputOutputLayer)
     )
+
+
+def _channels(values: Tensor, layer: nn.Module) -> int:
+    """Brevitas takes rows for channels where a linear layer reads pictures with channels last."""
+    return values.ndim - 1 if isinstance(layer, nn.Linear) else 1
 
 
 def _show(network: nn.Module, images: list[Tensor]) -> None:

