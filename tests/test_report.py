@@ -17,7 +17,7 @@ from PIL import Image
 
 from stages import report
 from stages.core import params, words
-from stages.core.reporting import charts, comparison, examples, lineage, rendering
+from stages.core.reporting import charts, comparison, examples, findings, lineage, rendering
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -72,7 +72,8 @@ class World:
         pd.DataFrame(rows).to_csv(self.metrics / "classes.csv", index=False)
         for file, networks in {"teacher": ["teacher"], "distill": ["student", "control"], "prune": ["pruned"]}.items():
             epochs = [
-                {"network": name, "epoch": epoch, "train_loss": 2 / epoch, "val_loss": 1 / epoch, "val_accuracy": 0.5}
+                {"network": name, "epoch": epoch, "rate": 1e-3, "train_loss": 2 / epoch, "val_loss": 1 / epoch}
+                | {"val_accuracy": epoch / 4}
                 for name in networks
                 for epoch in (1, 2, 3)
             ]
@@ -493,3 +494,26 @@ def test_report_starts_without_the_heavy_libraries() -> None:
         for name in wiring.imports(sources.ROOT / path)
     }
     assert not imported & {"torch", "torchvision", "brevitas", "sklearn", "onnxruntime", "mlflow"}
+
+
+@pytest.mark.parametrize("members", [0, 2])
+def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained_nothing(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    world, seen = World(tmp_path, {}), list[findings.Findings]()
+    path = world.metrics / "curves/teacher.csv"
+    alone = pd.read_csv(path)
+    rows = [alone.assign(network=f"teacher-{n + 1}", val_accuracy=alone["val_accuracy"] + n) for n in range(members)]
+    pd.concat([alone.head(0), *rows]).to_csv(path, index=False)
+    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    headings = build(world).text
+    monkeypatch.undo()
+    names = charts.everything(seen[0]).keys()
+    assert {"distill-accuracy", "prune-loss"} < names
+    if members:
+        mean = charts.curve_rows(seen[0], ("teacher",))
+        assert mean["val_accuracy"].tolist() == pytest.approx([75, 100, 125])
+        assert {"teacher-accuracy", "teacher-loss"} < names
+    else:
+        assert not {"teacher-accuracy", "teacher-loss"} & names
+    assert ("Labels alone" in headings) == (members > 0)

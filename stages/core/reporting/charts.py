@@ -30,9 +30,9 @@ def everything(findings: Findings) -> dict[str, Specification]:
         "confusion": confusion(findings),
     }
     for name, networks in CURVES.items():
-        points = curve_rows(findings, networks)
-        if points.empty:  # it came trained
+        if not was_taught(findings, networks):
             continue
+        points = curve_rows(findings, networks)
         charts[f"{name}-accuracy"] = accuracy_curve(points)
         charts[f"{name}-loss"] = loss_curve(points)
     return {name: specification(chart) for name, chart in charts.items()}
@@ -143,8 +143,12 @@ def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
         "control": findings.distilled.control,
         "pruned": findings.pruned,
     }
-    rows = findings.curves.assign(network=findings.curves["network"].str.partition("-")[0])
-    rows = rows.loc[rows["network"].isin(networks)].groupby(["network", "epoch"], as_index=False, sort=False).mean()
+    rows = findings.curves.assign(network=_without_member(findings))
+    rows = (
+        rows.loc[rows["network"].isin(networks)]
+        .groupby(["network", "epoch"], as_index=False, sort=False)
+        .mean(numeric_only=True)
+    )
     rows["kept"] = [
         epoch == lessons[name].best_epoch for name, epoch in zip(rows["network"], rows["epoch"], strict=True)
     ]
@@ -154,6 +158,16 @@ def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
         start = pd.DataFrame([{"network": "pruned", "epoch": 0.0, "val_accuracy": before, "kept": False}])
         rows = pd.concat([start, rows], ignore_index=True)
     return rows
+
+
+def was_taught(findings: Findings, networks: tuple[str, ...]) -> bool:
+    """A teacher may come trained."""
+    return bool(_without_member(findings).isin(networks).any())
+
+
+def _without_member(findings: Findings) -> pd.Series:
+    """Member 2 of an ensemble is called teacher-2."""
+    return findings.curves["network"].str.partition("-")[0]
 
 
 def records(rows: pd.DataFrame, *columns: str) -> alt.Data:

@@ -17,7 +17,7 @@ PAIRS = (
     ("quantized", "pruned"),
 )
 LESSONS = (
-    ("teacher", "Teacher", ("teacher",), "Epochs from a random start, labels alone."),
+    ("teacher", "Teacher", ("teacher",), "Labels alone; of an ensemble, the mean of its members."),
     (
         "distill",
         "Student and control",
@@ -80,7 +80,7 @@ def _steps(found: Findings, twins: comparison.Comparison, asked: Asked) -> dict[
     return {
         "steps": tables.steps(found, asked.evaluate.confidence, asked.benchmark.confidence),
         "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
-        "lessons": LESSONS,
+        "lessons": [lesson for lesson in LESSONS if charts.was_taught(found, lesson[2])],
         "distillation": summary.distillation(twins, asked.evaluate.confidence),
         "distillation_on_val": summary.distillation_on_val(found),
         "twins": [
