@@ -95,6 +95,7 @@ class World:
                 },
                 "quantization": {"name": "static_int8", "percentile": 99.9} if name == "quantized" else None,
                 "parents": parents,
+                "origin": {},
                 "weights_sha256": name,
             }
             files.write_json(folder / "model.json", card)
@@ -517,3 +518,34 @@ def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained
     else:
         assert not {"teacher-accuracy", "teacher-loss"} & names
     assert ("Labels alone" in headings) == (members > 0)
+
+
+@pytest.mark.parametrize(
+    ("network", "origin", "expected"),
+    [
+        (
+            params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1),
+            "",
+            "residual_cnn: blocks 2, hidden_layers 1",
+        ),
+        (
+            params.Timm(name="timm", model="vit_tiny_patch16_224", options={"depth": 2}),
+            "w.pth",
+            "timm: model vit_tiny_patch16_224, depth 2; begun with w.pth",
+        ),
+        (
+            params.Ensemble(
+                name="ensemble",
+                members=(params.ResNet9(name="resnet9", width=0.5), params.ViT(name="vit_tiny", patch=4)),
+            ),
+            "",
+            "ensemble of resnet9: width 0.5 and vit_tiny: patch 4",
+        ),
+    ],
+)
+def test_any_network_is_said_as_a_person_would(
+    world: World, network: params.Network, origin: str, expected: str
+) -> None:
+    card = files.read_json(world.root / "models/teacher/model.json")
+    card |= {"architecture": network.model_dump(mode="json"), "origin": {"weights": origin}}
+    assert lineage.describe(findings.Model.model_validate(card)) == expected

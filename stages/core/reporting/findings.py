@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -161,10 +161,11 @@ class Labels(Found):
 class Model(Found):
     """model.json without its widths; the weights are not read."""
 
-    architecture: dict[str, str | int | float]
+    architecture: dict[str, Any]
     facts: Labels
     quantization: dict[str, str | int | float | bool] | None
     parents: dict[str, str]
+    origin: dict[str, str]
     weights_sha256: str
 
 

@@ -1,7 +1,9 @@
 """From the teacher to the file: who was made from whom, by digest."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stages.core.lineage import PARENTS
 from stages.core.reporting import findings
@@ -37,6 +39,16 @@ def read(folders: dict[str, Path], file: Path) -> Pedigree:
 
 
 def describe(model: Model) -> str:
-    method = model.quantization or model.architecture
-    arguments = ", ".join(f"{name} {value}" for name, value in method.items() if name != "name")
+    """As a person would say it: residual_cnn: blocks 6, hidden_layers 1."""
+    text = _said(model.quantization or model.architecture)
+    begun = model.origin.get("weights", "")
+    return f"{text}; begun with {begun}" if begun and not model.quantization else text
+
+
+def _said(method: Mapping[str, Any]) -> str:
+    if method["name"] == "ensemble":
+        return f"ensemble of {' and '.join(map(_said, method['members']))}"
+    values = {name: value for name, value in method.items() if name not in ("name", "options")}
+    values |= method.get("options", {})
+    arguments = ", ".join(f"{name} {value}" for name, value in values.items())
     return f"{method['name']}: {arguments}" if arguments else str(method["name"])
