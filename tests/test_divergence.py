@@ -1,6 +1,7 @@
 """A loss that is no number: found at once, named, and answered as the settings want."""
 
 import math
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,39 @@ def test_a_kill_does_not_give_retries_back(lesson: Lesson, tmp_path: Path) -> No
     assert loop.fit(resumed, steady, Run(tmp_path / "killed"), "x") == history
     for one, other in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_last_step_that_spoils_the_weights_is_not_kept(lesson: Lesson, tmp_path: Path) -> None:
+    """Its loss was finite, and what it left behind is found out by val."""
+    network, count = new(), iter(range(1000))
+
+    def spoil(weight: Tensor) -> Tensor:
+        return weight * (math.nan if next(count) == 4 else 1)
+
+    network.get_parameter("conv1.weight").register_hook(spoil)
+    with pytest.raises(Refusal, match=r"batch 5 of epoch 1 .*first in the weights conv1\.weight"):
+        loop.fit(network, change(lesson, clip_gradient=None), Run(tmp_path), "x")
+
+
+def test_a_retry_after_an_interrupted_epoch_goes_on_from_where_that_was_kept(lesson: Lesson, tmp_path: Path) -> None:
+    """Batch 3 was kept by a signal; batch 5 is infinite: the epoch ends after 5 batches all the same."""
+    steady, calls = change(lesson, on_nan=RETRY, epochs=1), iter(range(1, 1000))
+
+    def asked(*arguments: Tensor) -> Tensor:
+        if next(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return lesson.objective(*arguments)
+
+    with pytest.raises(SystemExit):
+        loop.fit(new(), replace(steady, objective=asked), Run(tmp_path), "x")
+    left, infinite = list[int](), spoiled(lesson, 1)
+
+    def counted(*arguments: Tensor) -> Tensor:
+        left.append(1)
+        return infinite(*arguments)
+
+    loop.fit(new(), replace(steady, objective=counted), Run(tmp_path), "x")
+    assert len(left) == 2 + 2  # batches 4 and 5, the latter infinite, and both again
 
 
 @pytest.mark.parametrize("layer", ["conv1", "blocks.1.conv2", "head.0"])

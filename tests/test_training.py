@@ -171,6 +171,10 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_are_not(lesson: Lesson, tmp_p
     assert not equal(networks[0], networks[2])
 
 
+def test_any_seed_will_do(lesson: Lesson, tmp_path: Path) -> None:
+    loop.fit(new(), replace(change(lesson, epochs=1), seed=2**62), Run(tmp_path), "x")
+
+
 def test_it_learns(lesson: Lesson, tmp_path: Path) -> None:
     history = loop.fit(new(), change(lesson, epochs=20, patience=20), Run(tmp_path), "x")
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]

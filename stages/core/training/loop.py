@@ -33,6 +33,7 @@ from stages.core.training.watching import NotFinite, Watch
 
 CURVES = ("epoch", "rate", "train_loss", "val_loss", "val_accuracy")
 MIB = 2**20
+SEEDS = 2**63  # that torch takes
 History = list[dict[str, float]]
 
 
@@ -173,12 +174,12 @@ class _Course:
         progress.note(f"{text}; back to epoch {epoch - 1} and on with a lower rate")
         rollbacks = self.state.rollbacks + 1
         self.state = self._restore(self.together.same(checkpoint.load(self.path)))
-        self.state.rollbacks, self.state.losses = rollbacks, []
+        self.state.rollbacks = rollbacks
         self.keep()
 
     def _step(self, number: int, images: Tensor, labels: Tensor, watch: Watch, losses: list[Tensor]) -> float:
         lesson, settings = self.lesson, self.lesson.settings
-        torch.manual_seed((lesson.seed * 1_000_003 + self.state.epoch) * 1_000_003 + number)
+        torch.manual_seed(((lesson.seed * 1_000_003 + self.state.epoch) * 1_000_003 + number) % SEEDS)
         rate = optimizers.set_rate(self.optimizer, self._share(number))
         self.optimizer.zero_grad(set_to_none=True)
         pieces = max(1, min(settings.accumulate, len(images) // 2))
@@ -226,6 +227,8 @@ class _Course:
         if self.average:
             self.network.load_state_dict(self.average.state)
         answers = evaluation.logits(self.network, val)
+        if not torch.isfinite(answers).all():  # the very last step did it
+            raise NotFinite(self.steps - 1, next(batches.in_order(val))[0])
         row = (
             done.epoch + 1,
             rate,
