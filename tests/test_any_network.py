@@ -25,10 +25,10 @@ def timm(model: str, **options: bool | int | float | str) -> params.Timm:
 
 SMALL_VIT = timm("vit_tiny_patch16_224", depth=2, embed_dim=48, num_heads=3, patch_size=8)
 KINDS: dict[str, params.Network] = {
-    "depthwise, squeezed": timm("test_efficientnet"),
     "attention": SMALL_VIT,
 }
 SLOW: dict[str, params.Network] = {
+    "depthwise, squeezed": timm("test_efficientnet"),
     "plain": timm("resnet10t"),
     "ensemble": params.Ensemble(name="ensemble", members=(params.ResNet9(name="resnet9", width=0.125), SMALL_VIT)),
     "larger, squeezed": timm("regnety_002"),

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 # no norm of it looks at more than one picture: on CPUs the statistics of BatchNorm would be each process's own
 NETWORK = {"name": "timm", "model": "vit_tiny_patch16_224", "options": {"patch_size": 4, "depth": 2}}
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"  # else the host's name must have an address
 TEACHER = ("models/teacher", "metrics.json", "curves.csv")
 
 
@@ -38,7 +39,7 @@ def train(folder: Path, prepared: Path, settings: params.Params, processes: int,
     found = subprocess.run(
         [sys.executable, "-m", "stages", "train_teacher", *map(str, options)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK},
         capture_output=True,
         text=True,
     )
