@@ -126,6 +126,7 @@ def test_the_loader_is_measured(pictures: Path, elsewhere: Path, monkeypatch: py
     assert found["times_faster_low"] <= found["times_faster"] <= found["times_faster_high"]
 
 
+@pytest.mark.slow
 def test_every_family_is_listed_with_its_size(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lightvision(monkeypatch, "models", "--image-size", "16", "--classes", "6", "--json", "found.json") == 0
     rows = json.loads((elsewhere / "found.json").read_text())["networks"]

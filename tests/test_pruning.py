@@ -40,7 +40,7 @@ def wanted(settings: params.Params, **changes: object) -> params.Prune:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 @pytest.mark.parametrize("ranking", ["global", "layerwise"])
-@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("sparsity", [pytest.param(0.3, marks=pytest.mark.slow), 0.5, 0.75])
 def test_the_wanted_share_of_parameters_goes(
     settings: params.Params, network: params.Network, ranking: str, sparsity: float
 ) -> None:

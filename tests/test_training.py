@@ -100,7 +100,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
     assert equal(resumed, unbroken)
 
 
-@pytest.mark.parametrize("steps_before_signal", [1, 7])
+@pytest.mark.parametrize("steps_before_signal", [pytest.param(1, marks=pytest.mark.slow), 7])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_that_was_asked_to_end_keeps_the_step_it_was_in(
     lesson: Lesson, tmp_path: Path, optimizer: str, steps_before_signal: int
