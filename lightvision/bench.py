@@ -29,14 +29,9 @@ def add_data(members: Any, action: str) -> None:
     text = (
         "Pictures a second of our loader and of torchvision's ImageFolder in a DataLoader, with the same augmentation."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
-    parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
+    parser = _beside(members, action, text)
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=processes.cores(), help="of the DataLoader")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     parser.set_defaults(run=data)
 
 
@@ -70,19 +65,14 @@ def add_training(members: Any, action: str) -> None:
         "Train one network in our loop, in a plain PyTorch script and with timm's parts, in turns: pictures a second "
         "of each, accuracy on a held-out fifth, and how near ours is to the network's own ceiling."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
-    parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
+    parser = _beside(members, action, text)
     parser.add_argument("--image-size", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--width", type=float, default=0.25, help="of the ResNet-18 that is trained")
     parser.add_argument(
         "--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of ours and timm's"
     )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=processes.cores(), help="of the DataLoaders")
     parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     parser.set_defaults(run=training)
 
 
@@ -112,6 +102,17 @@ def training(
     if json:
         files.write_json(json, found)
     return 0
+
+
+def _beside(members: Any, action: str, text: str) -> argparse.ArgumentParser:
+    """What every comparison on a folder of pictures asks."""
+    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
+    parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=processes.cores(), help="of each DataLoader")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    return parser
 
 
 def prepare(listing: Listing, image_size: int, scratch: Path) -> Split:

@@ -70,7 +70,10 @@ def of_timm(pattern: str) -> Iterator[params.Member]:
 
 
 def measured(settings: params.Member, image_size: int, classes: int) -> dict[str, Any]:
-    """Built without memory for its weights; one that does not take such pictures says so in its place."""
+    """Built without memory for its weights; one that does not take such pictures says so in its place.
+
+    Libraries have no word of their own for that: they run into errors of shape, or of what meta tensors cannot do.
+    """
     import torch
 
     from stages.core import counting

@@ -1,16 +1,21 @@
 """A small world that all tests share: pictures of three classes, and settings that learn them in seconds."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stages import prepare
-from stages.core import params
+from stages.core import batches, machine, params
+from stages.core.datasets import storage
 from stages.core.running import sources
 from stages.core.running.journal import Run
+from stages.core.training import objectives
+from stages.core.training.loop import Lesson
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of small sums wait for each other more than they add
 
@@ -80,3 +85,13 @@ def prepared(settings: params.Params, pictures: Path, tmp_path_factory: pytest.T
         metrics=folder / "prepare.json",
     )
     return folder
+
+
+@pytest.fixture
+def lesson(settings: params.Params, prepared: Path) -> Iterator[Lesson]:
+    """Those pictures and settings, from labels alone."""
+    here = machine.choose(settings.compute, 0)
+    train, val = (batches.on_device(storage.load(prepared / name), here) for name in ("train", "val"))
+    objective = objectives.build(params.CrossEntropy(name="cross_entropy", smoothing=0.0), None)
+    yield Lesson(train, val, objective, settings.train_teacher.training, settings.augment, here, seed=0)
+    torch.use_deterministic_algorithms(mode=False)

@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,36 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.core import batches, machine, params
-from stages.core.datasets import storage
-from stages.core.networks import families
+from stages.core import params
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import loop, objectives, watching
+from stages.core.training import loop, watching
 from stages.core.training.loop import Lesson
 from stages.core.training.watching import NotFinite, Watch
+from tests.lessons import change, new
 
-SMALL = params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1)
-PLAIN = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
 RETRY = params.Retry(name="retry", times=2, factor=0.5)
-
-
-@pytest.fixture
-def lesson(settings: params.Params, prepared: Path) -> Iterator[Lesson]:
-    here = machine.choose(settings.compute, 0)
-    train, val = (batches.on_device(storage.load(prepared / name), here) for name in ("train", "val"))
-    training = settings.train_teacher.training
-    yield Lesson(train, val, objectives.build(PLAIN, None), training, settings.augment, here, seed=0)
-    torch.use_deterministic_algorithms(mode=False)
-
-
-def change(lesson: Lesson, **training: object) -> Lesson:
-    return replace(lesson, settings=lesson.settings.model_copy(update=training))
-
-
-def new() -> nn.Module:
-    torch.manual_seed(0)
-    return families.build(SMALL, 3, 8)
 
 
 def spoiled(lesson: Lesson, *calls: int) -> Callable[..., Tensor]:
