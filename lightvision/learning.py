@@ -27,9 +27,10 @@ from stages.core import batches, evaluation, hardware, machine, params, statisti
 from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
 from stages.core.networks import families
+from stages.core.objectives import building
 from stages.core.running import progress
 from stages.core.running.journal import Run
-from stages.core.training import loop, objectives, schedules
+from stages.core.training import loop, schedules
 from stages.core.training.loop import Lesson
 
 HELD_OUT = 5  # every fifth picture
@@ -98,7 +99,7 @@ def ceiling(contest: Contest, network: nn.Module, lesson: Lesson) -> float:
     here = lesson.machine
     here.place(network).train()
     stream = batches.shuffled(lesson.train, contest.batch_size, AUGMENT, UNMIXED, seed=0, epoch=0)
-    images, labels = next(stream)
+    images, labels, *_ = next(stream)
     stream.close()
     for count in (2, contest.steps):
         _wait(here)
@@ -242,7 +243,7 @@ def _lesson(contest: Contest, here: Machine, seed: int) -> Lesson:
         mix=UNMIXED,
         on_nan=params.Fail(name="fail"),
     )
-    objective = objectives.build(params.CrossEntropy(name="cross_entropy", smoothing=0.0), None)
+    objective = building.labels_alone()
     return Lesson(train, val, objective, training, AUGMENT, here, seed)
 
 

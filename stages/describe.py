@@ -57,7 +57,7 @@ def augmented(split: Split, augment: params.Augment, seed: int) -> list[list[np.
     unmixed = params.Unmixed(name="none")
     rows = [[picture] for picture in few.images]
     for epoch in range(DRAWS):
-        for images, numbers in batches.shuffled(pictures, len(chosen), augment, unmixed, seed, epoch):
+        for images, numbers, *_ in batches.shuffled(pictures, len(chosen), augment, unmixed, seed, epoch):
             seen = (images * pictures.std + pictures.mean).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1)
             for number, image in zip(numbers.tolist(), seen.numpy(), strict=True):
                 rows[number].append(image)

@@ -1,17 +1,19 @@
-"""A small network learns from the teacher; its twin, same start and same lessons, learns from the labels alone."""
+"""A small network learns from a teacher; its twins, same start and same lessons, learn from the labels alone."""
 
 import torch
+from torch import nn
 
-from stages.core import batches, counting, machine, params, weights
-from stages.core.datasets import storage
+from stages.core import counting, machine, params, weights
 from stages.core.networks import artifact
 from stages.core.running import journal
 from stages.core.running.command import Input, Output
-from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import curves, loop, objectives
-
-LABELS_ALONE = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
+from stages.core.schooling import classes, school, verdict
+from stages.core.schooling.classes import Class
+from stages.core.schooling.school import School
+from stages.core.schooling.shelf import Shelf
+from stages.core.training import curves, loop
+from stages.core.training.loop import History, Lesson
 
 
 def main(
@@ -23,35 +25,58 @@ def main(
     train: Input,
     val: Input,
     teacher: Input,
+    advice: Input,
     student: Output,
     control: Output,
+    companions: Output,
     metrics: Output,
     history: Output,
 ) -> None:
-    here = machine.choose(compute, seed)
-    learning, choosing = storage.load(train), storage.load(val)
-    guide = artifact.load(teacher)
-    if guide.card.facts.classes != learning.facts.classes:
-        raise Refusal(f"{teacher} knows other classes than {train}: `dvc repro train_teacher` trains it on these")
-    lessons = {"student": (student, distill.method), "control": (control, LABELS_ALONE)}
-    pictures = batches.on_device(learning, here), batches.on_device(choosing, here)
-    records: dict[str, loop.History] = {}
-    summaries: dict[str, dict[str, float | int | bool]] = {}
-    for name, (folder, method) in lessons.items():
+    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
+    shelf = Shelf(student, control, companions)
+    listened = verdict.taught_by(distill) in ("teacher", "nobody")
+    histories: dict[str, History] = {}
+    if isinstance(distill.student, params.AsTeacher):
+        card = here.guide.card
+        shelf.keep(Class(here.teacher), card.architecture, here.facts, card.origin, teacher)
+        found = verdict.nothing_learnt(loop.untrained(here.teacher, here.val), distill)
+    else:
+        origin: dict[str, str] = {}
+        taught = [teach(distill.student, distill, here, seed, number, run, origin) for number in range(distill.seeds)]
+        shelf.keep(taught[0], distill.student, here.facts, origin, teacher if listened else None)
+        for number, one in enumerate(taught):
+            histories |= {ended(name, number): rows for name, rows in one.histories.items()}
+        found = verdict.compare(taught, seed, distill, here)
+    curves.write(history, histories)
+    run.tell(verdict=found["verdict"], taught_by=found["taught_by"])
+    network = artifact.load(student).network
+    macs = counting.multiply_accumulates(network, here.facts.image_size)
+    run.metrics(metrics, found | {"parameters": counting.parameters(network), "macs": macs})
+
+
+def teach(
+    wanted: params.Member,
+    distill: params.Distill,
+    here: School,
+    seed: int,
+    number: int,
+    run: Run,
+    origin: dict[str, str],
+) -> Class:
+    """The class with that number has a seed of its own; `origin` is told where its networks' weights came from."""
+
+    def begin(member: params.Member, seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        begun = weights.start(distill.student, distill.weights, learning.facts, journal.home())
-        objective = objectives.build(method, here.place(guide.network))
-        lesson = loop.Lesson(*pictures, objective, distill.training, augment, here, seed)
-        records[name] = loop.fit(begun.network, lesson, run, name)
-        artifact.save_float(folder, begun.network, distill.student, learning.facts, begun.origin, teacher=teacher)
-        summaries[name] = loop.summary(records[name], distill.training.epochs)
-    curves.write(history, records)
-    run.metrics(
-        metrics,
-        summaries
-        | {
-            "gain_on_val": summaries["student"]["val_accuracy"] - summaries["control"]["val_accuracy"],
-            "parameters": counting.parameters(artifact.load(student).network),
-            "macs": counting.multiply_accumulates(artifact.load(student).network, learning.facts.image_size),
-        },
-    )
+        begun = weights.start(member, distill.weights, here.facts, journal.home())
+        origin.update(begun.origin)
+        return here.machine.place(begun.network)
+
+    def fit(network: nn.Module, lesson: Lesson, name: str) -> History:
+        return loop.fit(network, lesson, run, ended(name, number))
+
+    return classes.teach(wanted, distill, here, seed + number, begin, fit)
+
+
+def ended(name: str, number: int) -> str:
+    """Of the first class, the plain name."""
+    return f"{name}-{number}" if number else name

@@ -1,11 +1,11 @@
 """The student loses channels, physically, and recovers what it can by learning on."""
 
-from stages.core import batches, counting, evaluation, machine, params, pruning, recalibration
-from stages.core.datasets import storage
+from stages.core import counting, evaluation, machine, params, pruning, recalibration
 from stages.core.networks import artifact, widths
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.training import curves, loop, objectives
+from stages.core.schooling import school
+from stages.core.training import curves, loop
 
 
 def main(
@@ -17,23 +17,20 @@ def main(
     train: Input,
     val: Input,
     teacher: Input,
+    advice: Input,
     student: Input,
     pruned: Output,
     metrics: Output,
     history: Output,
 ) -> None:
-    here = machine.choose(compute, seed)
-    dense, guide = artifact.load(student), artifact.load(teacher)
+    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
+    dense = artifact.load(student)
     size = dense.card.facts.image_size
-    learning, choosing = (batches.on_device(storage.load(split), here) for split in (train, val))
     before = widths.outputs(dense.network)
-    network = here.place(pruning.shrink(dense.network, prune, size, seed))
-    recalibration.batch_norm(network, learning)
-    unrecovered = evaluation.accuracy(evaluation.logits(network, choosing), choosing.labels)
-    objective = objectives.build(prune.recovery, here.place(guide.network))
-    record = loop.fit(
-        network, loop.Lesson(learning, choosing, objective, prune.training, augment, here, seed), run, "pruned"
-    )
+    network = here.machine.place(pruning.shrink(dense.network, prune, size, seed))
+    recalibration.batch_norm(network, here.train)
+    unrecovered = evaluation.accuracy(evaluation.logits(network, here.val), here.val.labels)
+    record = loop.fit(network, here.lesson(network, prune.recovery, prune.training, seed), run, "pruned")
     artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
     curves.write(history, {"pruned": record})
     kept = counting.parameters(network), counting.multiply_accumulates(network, size)

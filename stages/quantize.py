@@ -8,38 +8,58 @@ from stages.core.networks import artifact
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
+from stages.core.schooling import school
+from stages.core.training import curves, loop
 
 
 def main(
     run: Run,
     quantize: params.Quantize,
+    augment: params.Augment,
     compute: params.Compute,
     seed: int,
+    train: Input,
     calibration: Input,
     val: Input,
+    teacher: Input,
+    advice: Input,
     pruned: Input,
     quantized: Output,
     metrics: Output,
+    history: Output,
 ) -> None:
-    here = machine.choose(compute, seed)
+    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
     model = artifact.load(pruned)
-    calibrating, choosing = (batches.on_device(storage.load(split), here) for split in (calibration, val))
-    before = evaluation.logits(here.place(model.network), choosing)
+    calibrating = batches.on_device(storage.load(calibration), here.machine)
+    before = evaluation.logits(here.machine.place(model.network), here.val)
     integer = quantization.calibrate(
         model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)]
     )
-    card = dataclasses.replace(model.card, quantization=quantize.method, parents={"pruned": files.digest(pruned)})
-    quantization.save(quantized, integer, card)
-    after = evaluation.logits(here.place(quantization.load(quantized).network), choosing)
+    histories: dict[str, loop.History] = {}
+    recovered = None
+    if quantize.recovery is not None:
+        unrecovered = evaluation.accuracy(evaluation.logits(integer, here.val), here.val.labels)
+        lesson = here.lesson(integer, quantize.recovery, quantize.training, seed)
+        histories["quantized"] = loop.fit(integer, lesson, run, "quantized")
+        recovered = loop.summary(histories["quantized"], quantize.training.epochs)
+        recovered |= {"val_accuracy_before_recovery": unrecovered}
+    parents = {"pruned": files.digest(pruned)}
+    if quantize.recovery is not None:
+        parents["teacher"] = files.digest(teacher)
+    card = dataclasses.replace(model.card, quantization=quantize.method, parents=parents)
+    quantization.save(quantized, integer.eval(), card)
+    curves.write(history, histories)
+    after = evaluation.logits(here.machine.place(quantization.load(quantized).network), here.val)
     levels = quantization.levels(integer)
     run.metrics(
         metrics,
         {
-            "val_accuracy": evaluation.accuracy(after, choosing.labels),
-            "val_accuracy_before": evaluation.accuracy(before, choosing.labels),
+            "val_accuracy": evaluation.accuracy(after, here.val.labels),
+            "val_accuracy_before": evaluation.accuracy(before, here.val.labels),
             "val_agreement": evaluation.accuracy(after, before.argmax(dim=1)),
             "calibration_pictures": len(calibrating),
             "integer_layers": len(levels),
             "most_levels_in_a_channel": max(levels.values()),
+            "recovery": recovered,
         },
     )

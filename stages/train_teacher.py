@@ -5,17 +5,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from stages.core import batches, counting, evaluation, machine, params, weights
+from stages.core import batches, counting, machine, params, weights
 from stages.core.datasets import storage
 from stages.core.networks import artifact, families
+from stages.core.objectives import building
 from stages.core.running import journal
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.training import curves, loop, objectives
-
-Values = dict[str, float | int | bool]
+from stages.core.training import curves, loop
 
 
 def main(
@@ -35,7 +33,7 @@ def main(
     lesson = loop.Lesson(
         train=batches.on_device(learning, here),
         val=batches.on_device(choosing, here),
-        objective=objectives.build(train_teacher.objective, guide=None),
+        objective=building.labels_alone(train_teacher.objective.smoothing),
         settings=train_teacher.training,
         augment=augment,
         machine=here,
@@ -45,7 +43,7 @@ def main(
     members = wanted.members if isinstance(wanted, params.Ensemble) else (wanted,)
     taught: list[nn.Module] = []
     records: dict[str, loop.History] = {}
-    summaries: dict[str, Values] = {}
+    summaries: dict[str, loop.Summary] = {}
     origins: dict[str, str] = {}
     for number, member in enumerate(members):
         name = "teacher" if len(members) == 1 else f"teacher-{number + 1}"
@@ -57,7 +55,7 @@ def main(
     network = taught[0] if len(members) == 1 else here.place(families.Ensemble(taught))
     artifact.save_float(teacher, network, wanted, learning.facts, origins)
     curves.write(history, records)
-    found = summaries["teacher"] if len(members) == 1 else judge(network, lesson) | ensemble(summaries)
+    found = summaries["teacher"] if len(members) == 1 else loop.untrained(network, lesson.val) | ensemble(summaries)
     run.metrics(
         metrics,
         found
@@ -70,26 +68,20 @@ def main(
 
 def learn(
     begun: weights.Start, settings: params.TrainTeacher, lesson: loop.Lesson, run: Run, name: str
-) -> tuple[loop.History, Values]:
+) -> tuple[loop.History, loop.Summary]:
     """All of the network, its last layer alone, or nothing."""
     if settings.learn == "nothing":
         weights.refuse_untrained(begun)
         network = lesson.machine.place(begun.network)
-        return [], judge(network, lesson) | {"best_epoch": 0, "epochs": 0, "stopped_early": False}
+        return [], loop.untrained(network, lesson.val)
     if settings.learn == "head":
         weights.freeze(begun.network)
     record = loop.fit(begun.network, lesson, run, name)
     return record, loop.summary(record, settings.training.epochs)
 
 
-def judge(network: nn.Module, lesson: loop.Lesson) -> Values:
-    answers = evaluation.logits(network, lesson.val)
-    loss = functional.cross_entropy(answers, lesson.val.labels).item()
-    return {"val_accuracy": evaluation.accuracy(answers, lesson.val.labels), "val_loss": loss}
-
-
-def ensemble(members: dict[str, Values]) -> dict[str, Any]:
+def ensemble(members: dict[str, loop.Summary]) -> dict[str, Any]:
     """It has no epoch of its own: each member ended with its best."""
     longest = max(summary["epochs"] for summary in members.values())
     stopped = any(summary["stopped_early"] for summary in members.values())
-    return {"best_epoch": 0, "epochs": longest, "stopped_early": stopped, "members": members}
+    return {"epochs": longest, "stopped_early": stopped, "members": members}

@@ -12,9 +12,9 @@ from PIL import Image
 from stages import prepare
 from stages.core import batches, machine, params
 from stages.core.datasets import storage
+from stages.core.objectives import building
 from stages.core.running import sources
 from stages.core.running.journal import Run
-from stages.core.training import objectives
 from stages.core.training.loop import Lesson
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of small sums wait for each other more than they add
@@ -92,6 +92,6 @@ def lesson(settings: params.Params, prepared: Path) -> Iterator[Lesson]:
     """Those pictures and settings, from labels alone."""
     here = machine.choose(settings.compute, 0)
     train, val = (batches.on_device(storage.load(prepared / name), here) for name in ("train", "val"))
-    objective = objectives.build(params.CrossEntropy(name="cross_entropy", smoothing=0.0), None)
+    objective = building.labels_alone()
     yield Lesson(train, val, objective, settings.train_teacher.training, settings.augment, here, seed=0)
     torch.use_deterministic_algorithms(mode=False)

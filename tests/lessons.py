@@ -1,12 +1,14 @@
 """What the tests of training share: a small network, settings of it, and every optimizer."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stages.core import params
 from stages.core.networks import families
+from stages.core.objectives.contract import Objective, Step
 from stages.core.training.loop import Lesson
 
 SMALL = params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1)
@@ -20,6 +22,17 @@ OPTIMIZERS: dict[str, params.Optimizer] = {
     "shampoo": params.Shampoo(name="shampoo", rate=0.05, momentum=0.5, weight_decay=1e-4, every=3),
     "muon": params.Muon(name="muon", rate=0.02, momentum=0.9, weight_decay=0.05, others_rate=0.01),
 }
+
+
+class Asked(Objective):
+    """Whatever a function says of a step."""
+
+    def __init__(self, loss: Callable[[Step], Tensor]) -> None:
+        super().__init__()
+        self._loss = loss
+
+    def forward(self, step: Step) -> Tensor:
+        return self._loss(step)
 
 
 def change(lesson: Lesson, **training: object) -> Lesson:

@@ -31,7 +31,7 @@ if sys.argv[4] == "at once":
     split = type(split)(split.facts, split.images.copy(), split.labels)
 pictures = batches.on_device(split, here)
 unmixed = params.Unmixed(name="none")
-print(sum(len(labels) for _, labels in batches.shuffled(pictures, 16, settings.augment, unmixed, 0, 0)))
+print(sum(len(labels) for _, labels, *_ in batches.shuffled(pictures, 16, settings.augment, unmixed, 0, 0)))
 print(sum(len(labels) for _, labels in batches.in_order(pictures)))
 """
 

@@ -78,7 +78,9 @@ def clone(folder: Path, settings: params.Params) -> Path:
     """The project's tracked files, with small networks, in a repository of its own and with no cache."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, tracked.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+        if (ROOT / name).is_file() and (
+            name.startswith("metrics/studies/") or not name.startswith(("metrics/", "dvc.lock"))
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     small = settings.model_dump(mode="json")

@@ -2,7 +2,6 @@
 
 import math
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +15,15 @@ from stages.core.running.journal import Run
 from stages.core.training import loop, watching
 from stages.core.training.loop import Lesson
 from stages.core.training.watching import NotFinite, Watch
-from tests.lessons import change, new
+from tests.lessons import Asked, change, new
 
 RETRY = params.Retry(name="retry", times=2, factor=0.5)
 
 
-def spoiled(lesson: Lesson, *calls: int) -> Callable[..., Tensor]:
+def spoiled(lesson: Lesson, *calls: int) -> Asked:
     """An objective that is infinite the so-manieth time it is asked."""
     count = iter(range(1000))
-    return lambda *arguments: lesson.objective(*arguments) * (math.inf if next(count) in calls else 1)
+    return Asked(lambda step: lesson.objective(step) * (math.inf if next(count) in calls else 1))
 
 
 def test_it_ends_the_stage_at_its_batch(lesson: Lesson, tmp_path: Path) -> None:
@@ -75,7 +74,7 @@ def test_a_kill_does_not_give_retries_back(lesson: Lesson, tmp_path: Path) -> No
         return infinite(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(new(), replace(steady, objective=deadly), Run(tmp_path / "killed"), "x")
+        loop.fit(new(), replace(steady, objective=Asked(deadly)), Run(tmp_path / "killed"), "x")
     resumed = new()
     assert loop.fit(resumed, steady, Run(tmp_path / "killed"), "x") == history
     for one, other in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
@@ -104,14 +103,14 @@ def test_a_retry_after_an_interrupted_epoch_goes_on_from_where_that_was_kept(les
         return lesson.objective(*arguments)
 
     with pytest.raises(SystemExit):
-        loop.fit(new(), replace(steady, objective=asked), Run(tmp_path), "x")
+        loop.fit(new(), replace(steady, objective=Asked(asked)), Run(tmp_path), "x")
     left, infinite = list[int](), spoiled(lesson, 1)
 
     def counted(*arguments: Tensor) -> Tensor:
         left.append(1)
         return infinite(*arguments)
 
-    loop.fit(new(), replace(steady, objective=counted), Run(tmp_path), "x")
+    loop.fit(new(), replace(steady, objective=Asked(counted)), Run(tmp_path), "x")
     assert len(left) == 2 + 2  # batches 4 and 5, the latter infinite, and both again
 
 

@@ -9,9 +9,9 @@ from stages.core import augmentation, params, pruning
 from stages.core.datasets import pictures
 from stages.core.datasets.sources import SOURCES
 from stages.core.networks.families import FAMILIES
+from stages.core.objectives.building import OBJECTIVES
 from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
-from stages.core.training.objectives import OBJECTIVES
 from stages.core.training.optimizers import OPTIMIZERS
 from stages.core.training.schedules import SCHEDULES
 

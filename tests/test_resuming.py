@@ -13,7 +13,7 @@ from stages.core import params
 from stages.core.running.journal import Run
 from stages.core.training import loop
 from stages.core.training.loop import Lesson
-from tests.lessons import BATCHES, OPTIMIZERS, change, equal, new
+from tests.lessons import BATCHES, OPTIMIZERS, Asked, change, equal, new
 
 
 class Killed(BaseException):
@@ -49,7 +49,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
         return plain(*arguments)
 
     with pytest.raises(Killed):
-        loop.fit(new(), replace(lesson, objective=deadly), Run(tmp_path / "broken"), "x")
+        loop.fit(new(), replace(lesson, objective=Asked(deadly)), Run(tmp_path / "broken"), "x")
     torch.manual_seed(12345)
     resumed = new(seed=99)  # what it began with is kept, too
     assert loop.fit(resumed, lesson, Run(tmp_path / "broken"), "x") == history
@@ -72,7 +72,7 @@ def test_a_run_that_was_asked_to_end_keeps_the_step_it_was_in(
         return plain(*arguments)
 
     with pytest.raises(SystemExit) as end:
-        loop.fit(new(), replace(lesson, objective=asked), Run(tmp_path / "broken"), "x")
+        loop.fit(new(), replace(lesson, objective=Asked(asked)), Run(tmp_path / "broken"), "x")
     assert end.value.code == 128 + signal.SIGTERM
     assert next(calls) == 2 * steps_before_signal + 1  # that step was the last
     left, seen = iter(range(1, 1000)), lesson.objective
@@ -81,7 +81,7 @@ def test_a_run_that_was_asked_to_end_keeps_the_step_it_was_in(
         next(left)
         return seen(*arguments)
 
-    assert loop.fit(resumed, replace(lesson, objective=counted), Run(tmp_path / "broken"), "x") == history
+    assert loop.fit(resumed, replace(lesson, objective=Asked(counted)), Run(tmp_path / "broken"), "x") == history
     assert equal(resumed, unbroken)
     assert next(left) == 2 * (3 * BATCHES - steps_before_signal) + 1  # and nothing was done twice
 
@@ -94,7 +94,7 @@ def test_ctrl_c_is_what_it_is_elsewhere(lesson: Lesson, tmp_path: Path) -> None:
         return lesson.objective(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(new(), replace(lesson, objective=asked), Run(tmp_path), "x")
+        loop.fit(new(), replace(lesson, objective=Asked(asked)), Run(tmp_path), "x")
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -113,7 +113,7 @@ def test_a_killed_run_that_mixes_augments_and_streams_leaves_no_thread_and_ends_
         return lesson.objective(*arguments)
 
     with pytest.raises(Killed) as death:
-        loop.fit(new(), replace(streamed, objective=deadly), Run(tmp_path / "broken"), "x")
+        loop.fit(new(), replace(streamed, objective=Asked(deadly)), Run(tmp_path / "broken"), "x")
     assert death.tb  # holds on to whatever the loop left open
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lightvision")]
     assert loop.fit(resumed, streamed, Run(tmp_path / "broken"), "x") == history

@@ -17,7 +17,7 @@ from stages.core.running.journal import Run
 from stages.core.training import checkpoint, loop
 from stages.core.training.energy import Meter
 from stages.core.training.loop import Lesson
-from tests.lessons import SMALL, change, equal, new
+from tests.lessons import SMALL, Asked, change, equal, new
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_are_not(lesson: Lesson, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_averaged_weights_are_what_is_judged_and_kept(lesson: Lesson, tmp_path: 
         steps.append({name: value.clone() for name, value in plain.state_dict().items()})
         return lesson.objective(*arguments)
 
-    loop.fit(plain, replace(change(lesson, average=None), objective=note), Run(tmp_path / "plain"), "x")
+    loop.fit(plain, replace(change(lesson, average=None), objective=Asked(note)), Run(tmp_path / "plain"), "x")
     loop.fit(network, lesson, Run(tmp_path / "averaged"), "x")
     after = [*steps[1:], plain.state_dict()]
     expected = steps[0]["conv1.weight"]

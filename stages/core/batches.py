@@ -8,10 +8,11 @@ resumed run needs no generator's state.
 import math
 import warnings
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,19 @@ class Part:
 WHOLE = Part(0, 1)
 
 
+class Batch(NamedTuple):
+    """Labels are int64, or probabilities if pictures are blended; `numbers` are the pictures' places in their split."""
+
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
+    advice: Tensor | None = None  # logits of a teacher that was asked before
+
+    def split(self, pieces: int) -> Iterator["Batch"]:
+        parts = [values.tensor_split(pieces) if values is not None else (None,) * pieces for values in self]
+        return (Batch(*some) for some in zip(*parts, strict=True))
+
+
 @dataclass(frozen=True)
 class Pictures:
     images: Tensor  # uint8, N x H x W x 3; on the host if they are streamed
@@ -52,6 +66,10 @@ class Pictures:
     @property
     def device(self) -> torch.device:
         return self.labels.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[1], self.images.shape[2]
 
     def normalise(self, images: Tensor) -> Tensor:
         """N x 3 x H x W, uint8 or from 0 to 1; the result is a tensor of its own."""
@@ -81,13 +99,46 @@ def on_device(split: Split, machine: Machine) -> Pictures:
 
 def in_order(pictures: Pictures) -> Generator[tuple[Tensor, Tensor]]:
     """Every picture once, as it is, in batches of equal size give or take one."""
-    most = max(2, min(512, PIXELS // pictures.images[0, ..., 0].numel()))
-    count = math.ceil(len(pictures) / most)
-    parts = torch.arange(len(pictures)).tensor_split(count)
-    labels = pictures.labels.tensor_split(count)
-    images = _ahead(pictures, parts) if pictures.streamed else pictures.images.tensor_split(count)
+    parts = parts_in_order(pictures)
+    labels = pictures.labels.tensor_split(len(parts))
+    images = _ahead(pictures, parts) if pictures.streamed else pictures.images.tensor_split(len(parts))
     for batch, answers in zip(images, labels, strict=True):
         yield pictures.normalise(batch.permute(0, 3, 1, 2)), answers
+
+
+def parts_in_order(pictures: Pictures) -> tuple[Tensor, ...]:
+    """Numbers of pictures, on the host, in batches that fit in memory where no gradient is kept."""
+    height, width = pictures.size
+    most = max(2, min(512, PIXELS // (height * width)))
+    return torch.arange(len(pictures)).tensor_split(math.ceil(len(pictures) / most))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Of one epoch: the pictures' numbers, here and on the host, and which of them make a batch."""
+
+    numbers: Tensor
+    on_host: Tensor
+    rows: list[slice]
+
+    @classmethod
+    def drawn(
+        cls, pictures: Pictures, size: int, entropy: np.random.SeedSequence, skip: int = 0, part: Part = WHOLE
+    ) -> "Order":
+        """A last batch of one picture is left out, since BatchNorm has no use for it.
+
+        The first `skip` batches are passed over, and of each batch only one process's part is taken.
+        """
+        on_host = torch.from_numpy(np.random.default_rng(entropy).permutation(len(pictures)))
+        count = batches_per_epoch(len(pictures), size, part.of)
+        ends = [(size * number, min(size * (number + 1), len(pictures))) for number in range(skip, count)]
+        return cls(
+            on_host.to(pictures.device), on_host, [slice(low + part.number, high, part.of) for low, high in ends]
+        )
+
+    def beside(self, pictures: Pictures) -> list[Tensor]:
+        """Each batch's numbers, where the pictures lie."""
+        return [(self.on_host if pictures.streamed else self.numbers)[row] for row in self.rows]
 
 
 def shuffled(
@@ -99,29 +150,32 @@ def shuffled(
     epoch: int,
     skip: int = 0,
     part: Part = WHOLE,
-) -> Generator[tuple[Tensor, Tensor]]:
-    """One epoch in random order, augmented and mixed; labels are int64, or probabilities if they are mixed.
-
-    A last batch of one picture is left out, since BatchNorm has no use for it. The first `skip` batches are passed
-    over, and of each batch only one process's part is given.
-    """
+) -> Generator[Batch]:
+    """One epoch in random order, augmented and mixed."""
     for_order, for_recipe, for_mix = np.random.SeedSequence((seed, epoch)).spawn(3)
-    host_order = torch.from_numpy(np.random.default_rng(for_order).permutation(len(pictures)))
-    _, height, width, _ = pictures.images.shape
-    recipe = augmentation.recipe(augment, len(pictures), (height, width), for_recipe, pictures.device)
-    order = host_order.to(pictures.device)
-    count = batches_per_epoch(len(pictures), size, part.of)
-    generators = [np.random.default_rng(child) for child in for_mix.spawn(count)[skip:]]
-    rows = [slice(size * n + part.number, min(size * (n + 1), len(order)), part.of) for n in range(skip, count)]
+    order = Order.drawn(pictures, size, for_order, skip, part)
+    recipe = augmentation.recipe(augment, len(pictures), pictures.size, for_recipe, pictures.device)
+    generators = [np.random.default_rng(child) for child in for_mix.spawn(skip + len(order.rows))[skip:]]
+    raw = fetched(pictures, order.beside(pictures))
+    for row, batch, generator in zip(order.rows, raw, generators, strict=True):
+        images = seen(pictures, batch, augmentation.part(recipe, row))
+        numbers = order.numbers[row]
+        mixed = augmentation.MIXES[mix.name](mix, images, pictures.labels[numbers], pictures.classes, generator)
+        yield Batch(*mixed, numbers)
+
+
+def seen(pictures: Pictures, batch: Tensor, how: augmentation.Recipe) -> Tensor:
+    """Raw pictures as a network sees them: augmented and normalised."""
+    images = pictures.normalise(augmentation.seen(batch, how))
+    augmentation.erase(images, how)
+    return images
+
+
+def fetched(pictures: Pictures, chosen: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Raw pictures of these numbers, which lie where the pictures lie."""
     if pictures.streamed:
-        batches = _ahead(pictures, [host_order[row] for row in rows])
-    else:
-        batches = (pictures.images.index_select(0, order[row]) for row in rows)
-    for row, batch, generator in zip(rows, batches, generators, strict=True):
-        how = augmentation.part(recipe, row)
-        images = pictures.normalise(augmentation.seen(batch, how))
-        augmentation.erase(images, how)
-        yield augmentation.MIXES[mix.name](mix, images, pictures.labels[order[row]], pictures.classes, generator)
+        return _ahead(pictures, chosen)
+    return (pictures.images.index_select(0, numbers) for numbers in chosen)
 
 
 def batches_per_epoch(count: int, size: int, parts: int = 1) -> int:

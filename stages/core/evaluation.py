@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stages.core import batches
 from stages.core.batches import Pictures
@@ -17,6 +18,11 @@ def logits(network: nn.Module, pictures: Pictures) -> Tensor:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def on_val(answers: Tensor, labels: Tensor) -> dict[str, float]:
+    """By which networks and epochs are chosen."""
+    return {"val_accuracy": accuracy(answers, labels), "val_loss": functional.cross_entropy(answers, labels).item()}
 
 
 def accuracy(answers: Tensor, labels: Tensor) -> float:

@@ -1,5 +1,7 @@
 """How sure a number is."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
@@ -18,6 +20,16 @@ def median_interval(values: np.ndarray, confidence: float) -> Interval:
         return float(values[0]), float(values[0])
     found = stats.bootstrap((values,), np.median, confidence_level=confidence, method="percentile", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def mean_interval(differences: Sequence[float], confidence: float) -> Interval | None:
+    """Student's t, for the mean of paired differences; one pair says nothing of how they vary."""
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) == 0:
+        return differences[0], differences[0]
+    found = stats.ttest_1samp(differences, 0).confidence_interval(confidence)
+    return float(found.low), float(found.high)
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int) -> float:

@@ -19,6 +19,7 @@ from stages.core.running import files
 from stages.core.running.errors import Refusal
 
 SCHEMA = 2
+ABSENT = "absent.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ def save_float(
     changed = widths.difference(network, families.build(settings, len(facts.classes), facts.image_size))
     digests = {name: files.digest(path) for name, path in parents.items()}
     save(folder, network.state_dict(), Card(settings, facts, changed, parents=digests, origin=dict(origin or {})))
+
+
+def leave_out(folder: Path, reason: str) -> None:
+    """In the place of a model that nobody wanted: stages read the reason there."""
+    files.write_json(folder / ABSENT, {"reason": reason})
+
+
+def absent(folder: Path) -> str | None:
+    """Why there is no model in this folder, if that is meant so."""
+    return files.read_json(folder / ABSENT)["reason"] if (folder / ABSENT).is_file() else None
 
 
 def load(folder: Path) -> Model:

@@ -76,9 +76,8 @@ class Timm(Settings):
     options: dict[str, bool | int | float | str]
 
 
-Member = Annotated[
-    ResidualCNN | ResNet9 | ResNet | Mobile | ShuffleNet | EfficientNet | ViT | Timm, Field(discriminator="name")
-]
+One = ResidualCNN | ResNet9 | ResNet | Mobile | ShuffleNet | EfficientNet | ViT | Timm
+Member = Annotated[One, Field(discriminator="name")]
 
 
 class Ensemble(Settings):
@@ -88,7 +87,11 @@ class Ensemble(Settings):
     members: Annotated[tuple[Member, ...], Field(min_length=2, strict=False)]
 
 
-Network = Annotated[
-    ResidualCNN | ResNet9 | ResNet | Mobile | ShuffleNet | EfficientNet | ViT | Timm | Ensemble,
-    Field(discriminator="name"),
-]
+class AsTeacher(Settings):
+    """The teacher itself goes on as it is, and is what gets pruned."""
+
+    name: Literal["teacher"]
+
+
+Network = Annotated[One | Ensemble, Field(discriminator="name")]
+Student = Annotated[One | AsTeacher, Field(discriminator="name")]

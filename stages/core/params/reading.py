@@ -29,6 +29,8 @@ def _explain(detail: ErrorDetails) -> str:
     name = ".".join(str(part) for part in where)
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a parameter; allowed here: {', '.join(_names(where[:-1]))}"
+    if not name:  # what two sections must agree on
+        return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
         return f"{name} is missing"
     return f"{name}: {detail['msg']}, got {detail['input']!r}"

@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from stages.core.params import distillation
 from stages.core.params.base import Fraction, ProperFraction, Settings
 from stages.core.params.data import Augment, Prepare
-from stages.core.params.networks import Member, Network
-from stages.core.params.training import Compute, CrossEntropy, Hinton, Objective, Training, Weights
+from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
+from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
+from stages.core.params.training import Compute, Mix, Training, Weights
 
 
 class TrainTeacher(Settings):
@@ -26,11 +28,44 @@ class TrainTeacher(Settings):
         return self
 
 
+class Advise(Settings):
+    """What the teacher says of `views` augmented views of each training picture, asked once; none: asked at each step.
+
+    `keep` is how many of a picture's highest logits are kept, `seed` that of the views, whatever seed a student has.
+    """
+
+    views: NonNegativeInt
+    mix: Mix
+    keep: PositiveInt | None
+    precision: Literal["bfloat16", "float32"]
+    seed: NonNegativeInt
+
+
 class Distill(Settings):
-    student: Member
+    """`seeds` students learn, the first one goes on; each has a `control` that learns from the labels alone."""
+
+    student: Student
     weights: Weights
-    method: Hinton
+    guide: Guide
+    method: Method
+    control: bool
+    seeds: Annotated[int, Field(ge=1, le=100)]
+    confidence: ProperFraction
     training: Training
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.guide.name == "itself" and isinstance(self.method, distillation.WITHOUT_TEACHER):
+            raise ValueError(
+                f"method {self.method.name} listens to no earlier generation; set guide to {{name: teacher}}"
+            )
+        if self.guide.name == "itself" and not self.control:
+            raise ValueError(
+                "guide itself begins with the control, the generation of labels alone; set control to true"
+            )
+        if isinstance(self.student, AsTeacher) and (self.weights.name != "none" or self.guide.name != "teacher"):
+            raise ValueError("student {name: teacher} goes on as it came: set weights to none and guide to teacher")
+        return self
 
 
 class Magnitude(Settings):
@@ -52,7 +87,7 @@ class Prune(Settings):
     importance: Annotated[Magnitude | Random, Field(discriminator="name")]
     ranking: Literal["global", "layerwise"]
     round_to: PositiveInt
-    recovery: Objective
+    recovery: Recovery
     training: Training
 
 
@@ -66,7 +101,11 @@ class StaticInt8(Settings):
 
 
 class Quantize(Settings):
+    """With a `recovery` the integer network learns on, its roundings included."""
+
     method: StaticInt8
+    recovery: Recovery | None
+    training: Training
 
 
 class Evaluate(Settings):
@@ -101,6 +140,7 @@ class Params(Settings):
     prepare: Prepare
     augment: Augment
     train_teacher: TrainTeacher
+    advise: Advise
     distill: Distill
     prune: Prune
     quantize: Quantize
@@ -108,6 +148,48 @@ class Params(Settings):
     export: Export
     benchmark: Benchmark
     report: Report
+
+    @model_validator(mode="after")
+    def _agreed(self) -> Self:
+        """What no section can know alone."""
+        if isinstance(self.distill.student, AsTeacher) and isinstance(self.train_teacher.network, Ensemble):
+            raise ValueError("distill.student: an ensemble teaches, but cannot be pruned: name one network")
+        if self.distill.guide.name == "teacher":
+            self._heard("distill", "method", self.distill.method, self.distill.training)
+        else:
+            self._blended("distill", "method", self.distill.method, self.distill.training.mix, "distill.training.mix")
+        self._heard("prune", "recovery", self.prune.recovery, self.prune.training)
+        if self.quantize.recovery is not None:
+            self._heard("quantize", "recovery", self.quantize.recovery, self.quantize.training)
+        return self
+
+    def _heard(self, section: str, entry: str, method: distillation.Anything, training: Training) -> None:
+        """From views, or at each step."""
+        cached = self.advise.views > 0 and not isinstance(method, distillation.WITHOUT_TEACHER)
+        if cached and isinstance(method, distillation.ABOUT_LAYERS):
+            raise ValueError(
+                f"{section}.{entry}: {method.name} looks at layers of the teacher, and views keep its logits alone; "
+                "set advise.views to 0"
+            )
+        if cached and training.mix.name != "none":
+            raise ValueError(f"{section}.training.mix: views are blended by advise.mix; set this to {{name: none}}")
+        where = "advise.mix" if cached else f"{section}.training.mix"
+        self._blended(section, entry, method, self.advise.mix if cached else training.mix, where)
+
+    def _blended(self, section: str, entry: str, method: distillation.Anything, mix: Mix, where: str) -> None:
+        if isinstance(method, distillation.ONE_LABEL_EACH) and mix.name != "none":
+            raise ValueError(
+                f"{section}.{entry}: {method.name} needs one label a picture; set {where} to {{name: none}}"
+            )
+        if isinstance(method, distillation.FunctionMatching) and mix.name == "none":
+            raise ValueError(
+                f"{section}.{entry}: function_matching needs blended pictures; set {where} to "
+                "{name: mixup, alpha: 1.0}"
+            )
+        if isinstance(method, distillation.CRD) and self.compute.processes > 1:
+            raise ValueError(
+                f"{section}.{entry}: crd remembers every picture in one process; set compute.processes to 1"
+            )
 
     def pick(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}

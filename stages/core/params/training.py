@@ -152,24 +152,6 @@ class Training(Settings):
     on_nan: OnNan
 
 
-class CrossEntropy(Settings):
-    """Labels alone, no teacher."""
-
-    name: Literal["cross_entropy"]
-    smoothing: Annotated[float, Field(ge=0, lt=1)]
-
-
-class Hinton(Settings):
-    """(1 - alpha) cross entropy + alpha T^2 KL(teacher || student), both softened by T."""
-
-    name: Literal["hinton"]
-    temperature: PositiveFloat
-    alpha: Fraction
-
-
-Objective = Annotated[CrossEntropy | Hinton, Field(discriminator="name")]
-
-
 class Compute(Settings):
     """Where and how precisely to compute.
 

@@ -5,6 +5,7 @@ weights of an unbroken one: what a step does follows from the weights before it 
 """
 
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,21 @@ import torch
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 from torch import Tensor, nn
-from torch.nn import functional
 
 from stages.core import batches, evaluation, params
-from stages.core.batches import Part, Pictures
+from stages.core.advice import Views
+from stages.core.batches import Batch, Part, Pictures
 from stages.core.machine import Machine
+from stages.core.objectives.contract import Objective
 from stages.core.running import progress
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.training import checkpoint, interruption, optimizers, schedules, watching
+from stages.core.training import checkpoint, exercise, interruption, optimizers, schedules, watching
 from stages.core.training.averaging import Average
 from stages.core.training.checkpoint import Progress
 from stages.core.training.energy import Meter
+from stages.core.training.exercise import Exercise
 from stages.core.training.interruption import Interruption
-from stages.core.training.objectives import Objective
 from stages.core.training.together import Together
 from stages.core.training.watching import NotFinite, Watch
 
@@ -35,11 +37,15 @@ CURVES = ("epoch", "rate", "train_loss", "val_loss", "val_accuracy")
 MIB = 2**20
 SEEDS = 2**63  # that torch takes
 History = list[dict[str, float]]
+Summary = dict[str, float | int | bool]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What to learn from, and how."""
+    """What to learn from, and how.
+
+    A guide is asked about every batch; views are what a teacher was asked about before, and then they are what is seen.
+    """
 
     train: Pictures
     val: Pictures
@@ -48,12 +54,25 @@ class Lesson:
     augment: params.Augment
     machine: Machine
     seed: int
+    guide: nn.Module | None = None
+    views: Views | None = None
+
+    def batches(self, epoch: int, skip: int) -> Generator[Batch]:
+        part, size = Part(self.machine.team.rank, self.machine.team.size), self.settings.batch_size
+        if self.views is not None:
+            return self.views.shuffled(self.train, size, self.seed, epoch, skip, part)
+        return batches.shuffled(self.train, size, self.augment, self.settings.mix, self.seed, epoch, skip, part)
 
 
 def fit(network: nn.Module, lesson: Lesson, run: Run, name: str) -> History:
     """Train `network` in place; it ends with the weights of its best epoch. `name` tells a stage's trainings apart."""
-    course = _Course(lesson.machine.place(network), lesson, run.scratch / f"{name}.checkpoint")
-    meter, seconds = Meter(), list[float]()
+    here = lesson.machine
+    with exercise.of(here.place(network), lesson.objective, lesson.guide, here) as exercised:
+        return _follow(_Course(exercised, lesson, run.scratch / f"{name}.checkpoint"), run, name)
+
+
+def _follow(course: "_Course", run: Run, name: str) -> History:
+    lesson, meter, seconds = course.lesson, Meter(), list[float]()
     with progress.bars() as bars, interruption.noticed() as asked:
         task = bars.add_task(name, total=lesson.settings.epochs, completed=course.state.epoch, facts="")
         while not course.over():
@@ -71,7 +90,7 @@ def fit(network: nn.Module, lesson: Lesson, run: Run, name: str) -> History:
             _tell(bars, task, name, course)
             if asked:
                 asked.obey()
-    network.load_state_dict(course.state.best)
+    course.exercise.load_state_dict(course.state.best)
     if seconds:
         run.tell(**{f"{name}_seconds_per_epoch": round(median(seconds), 3), "device": lesson.machine.describe()})
         run.tell(precision=str(lesson.machine.precision).removeprefix("torch."), processes=lesson.machine.team.size)
@@ -83,7 +102,13 @@ def best_epoch(history: History) -> int:
     return max(range(len(history)), key=lambda at: (history[at]["val_accuracy"], -history[at]["val_loss"], -at)) + 1
 
 
-def summary(history: History, epochs: int) -> dict[str, float | int | bool]:
+def untrained(network: nn.Module, val: Pictures) -> Summary:
+    """Of a network that is taken as it came."""
+    judged = evaluation.on_val(evaluation.logits(network, val), val.labels)
+    return judged | {"best_epoch": 0, "epochs": 0, "stopped_early": False}
+
+
+def summary(history: History, epochs: int) -> Summary:
     best = history[best_epoch(history) - 1]
     return {
         "val_accuracy": best["val_accuracy"],
@@ -97,13 +122,13 @@ def summary(history: History, epochs: int) -> dict[str, float | int | bool]:
 class _Course:
     """One training under way."""
 
-    def __init__(self, network: nn.Module, lesson: Lesson, path: Path) -> None:
+    def __init__(self, exercise: Exercise, lesson: Lesson, path: Path) -> None:
         settings, here = lesson.settings, lesson.machine
-        self.network, self.lesson, self.path = network, lesson, path
-        self.together = Together(here, network)
-        self.optimizer = optimizers.build(settings.optimizer, network)
+        self.exercise, self.lesson, self.path = exercise, lesson, path
+        self.together = Together(here, exercise)
+        self.optimizer = optimizers.build(settings.optimizer, exercise.network, lesson.objective)
         self.scaler = torch.amp.GradScaler(here.device.type, enabled=here.precision == torch.float16)
-        self.average = Average(network, settings.average) if settings.average else None
+        self.average = Average(exercise, settings.average) if settings.average else None
         self.steps = batches.batches_per_epoch(len(lesson.train), settings.batch_size, here.team.size)
         self._refuse_tiny_parts()
         self.state = self._resume()
@@ -120,21 +145,17 @@ class _Course:
 
     def epoch(self, bars: Bars, asked: Interruption) -> dict[str, float]:
         """One pass over the training pictures, or what is left of it, and one look at val."""
-        lesson, team = self.lesson, self.lesson.machine.team
-        settings, done = lesson.settings, len(self.state.losses)
+        settings, done = self.lesson.settings, len(self.state.losses)
         watch, losses = Watch(), list[Tensor]()
         began = time.monotonic()
-        _learn(self.network)
-        part = Part(team.rank, team.size)
-        stream = batches.shuffled(
-            lesson.train, settings.batch_size, lesson.augment, settings.mix, lesson.seed, self.state.epoch, done, part
-        )
+        _learn(self.exercise)
+        stream = self.lesson.batches(self.state.epoch, done)
         task = bars.add_task(f"epoch {self.state.epoch + 1}", total=self.steps, completed=done, facts="")
         rate = 0.0
         try:
             with closing(stream):
-                for number, (images, labels) in enumerate(stream, start=done):
-                    rate = self._step(number, images, labels, watch, losses)
+                for number, batch in enumerate(stream, start=done):
+                    rate = self._step(number, batch, watch, losses)
                     bars.update(task, advance=1, facts=f"loss {watch.last:.3f}")
                     if asked and number + 1 < self.steps:
                         watch.finish()
@@ -152,7 +173,7 @@ class _Course:
         """On the disk; `losses` are those of an epoch that is not over."""
         if losses:
             self.state.losses += torch.stack(losses).tolist()
-        self.state.network, self.state.optimizer = self.network.state_dict(), self.optimizer.state_dict()
+        self.state.network, self.state.optimizer = self.exercise.state_dict(), self.optimizer.state_dict()
         self.state.scaler = self.scaler.state_dict()
         self.state.average = self.average.state if self.average else {}
         if self.lesson.machine.team.leads:
@@ -161,7 +182,7 @@ class _Course:
     def roll_back(self, found: NotFinite) -> None:
         """To what was kept last, with a lower rate; or the end, if that is what the settings want."""
         settings, epoch, step = self.lesson.settings, self.state.epoch + 1, found.step + 1
-        where = watching.culprit(self.network, found.images)
+        where = watching.culprit(self.exercise.network, found.images)
         rate = self.optimizer.param_groups[0]["lr"]
         text = f"the loss is not finite from batch {step} of epoch {epoch} (rate {rate:.2g}): {where}"
         allowed = settings.on_nan.times if isinstance(settings.on_nan, params.Retry) else 0
@@ -177,27 +198,25 @@ class _Course:
         self.state.rollbacks = rollbacks
         self.keep()
 
-    def _step(self, number: int, images: Tensor, labels: Tensor, watch: Watch, losses: list[Tensor]) -> float:
+    def _step(self, number: int, batch: Batch, watch: Watch, losses: list[Tensor]) -> float:
         lesson, settings = self.lesson, self.lesson.settings
         torch.manual_seed(((lesson.seed * 1_000_003 + self.state.epoch) * 1_000_003 + number) % SEEDS)
         rate = optimizers.set_rate(self.optimizer, self._share(number))
         self.optimizer.zero_grad(set_to_none=True)
-        pieces = max(1, min(settings.accumulate, len(images) // 2))
+        pieces = max(1, min(settings.accumulate, len(batch.images) // 2))
         whole, told = self._pictures_in(number), list[Tensor]()
-        parts = zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True)
-        for place, (some, their) in enumerate(parts, start=1):
+        for place, some in enumerate(batch.split(pieces), start=1):
             with self.together.quiet(place < pieces):
                 with lesson.machine.autocast():
-                    answers = self.together.network(some)
-                    loss = lesson.objective(answers.float(), some, their) * (
-                        len(some) * lesson.machine.team.size / whole
-                    )
+                    loss = self.together.exercise(some, self.state.epoch)
+                loss = loss * (len(some.images) * lesson.machine.team.size / whole)
                 told.append(self.together.mean(loss.detach()))
-                watch.see(number, told[-1], some)
+                watch.see(number, told[-1], some.images)
                 self.scaler.scale(loss).backward()
         if settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
+            for weights in filter(None, map(_weights, (self.exercise.network, self.exercise.objective))):
+                nn.utils.clip_grad_norm_(weights, settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
@@ -223,25 +242,19 @@ class _Course:
         """With averaged weights it is the average that is judged and kept."""
         val, done = self.lesson.val, self.state
         self.together.agree()
-        learnt = _copy(self.network) if self.average else {}
+        learnt = _copy(self.exercise) if self.average else {}
         if self.average:
-            self.network.load_state_dict(self.average.state)
-        answers = evaluation.logits(self.network, val)
+            self.exercise.load_state_dict(self.average.state)
+        answers = evaluation.logits(self.exercise.network, val)
         if not torch.isfinite(answers).all():  # the very last step did it
             raise NotFinite(self.steps - 1, next(batches.in_order(val))[0])
-        row = (
-            done.epoch + 1,
-            rate,
-            sum(losses) / len(losses),
-            functional.cross_entropy(answers, val.labels).item(),
-            evaluation.accuracy(answers, val.labels),
-        )
+        row = {"epoch": done.epoch + 1, "rate": rate, "train_loss": sum(losses) / len(losses)}
         done.epoch, done.losses = done.epoch + 1, []
-        done.history.append(dict(zip(CURVES, row, strict=True)))
+        done.history.append(row | evaluation.on_val(answers, val.labels))
         if best_epoch(done.history) == done.epoch:
-            done.best = _copy(self.network)
+            done.best = _copy(self.exercise)
         if self.average:
-            self.network.load_state_dict(learnt)
+            self.exercise.load_state_dict(learnt)
 
     def _resume(self) -> Progress:
         state = self.together.same(checkpoint.load(self.path))
@@ -257,7 +270,7 @@ class _Course:
     def _restore(self, state: Progress | None) -> Progress:
         if state is None:
             raise Refusal(f"{self.path} cannot be read: remove it, and the training begins anew")
-        self.network.load_state_dict(state.network)
+        self.exercise.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)
         if self.average:
@@ -284,6 +297,10 @@ def _learn(network: nn.Module) -> None:
         weights = list(module.parameters())
         if weights and not any(weight.requires_grad for weight in weights):
             module.eval()
+
+
+def _weights(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters())
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ Libraries are imported where an optimizer of theirs is built: they take seconds.
 
 import logging
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from stages.core import params
 from stages.core.networks import families
+from stages.core.objectives.contract import Objective
 
 Groups = list[dict[str, Any]]
 HIDDEN = "use_muon"  # the name that pytorch-optimizer has for a group of hidden weights
@@ -70,9 +72,17 @@ OPTIMIZERS: Mapping[str, Callable[[Any, Groups], Optimizer]] = {
 }
 
 
-def build(settings: params.Optimizer, network: nn.Module) -> Optimizer:
-    """Norms and biases do not decay: they have no scale that would need it. Each group keeps its `full_rate`."""
-    groups = _for_muon(network) if settings.name == "muon" else _by_shape(network)
+def build(settings: params.Optimizer, network: nn.Module, objective: Objective) -> Optimizer:
+    """Norms and biases do not decay: they have no scale that would need it. Each group keeps its `full_rate`.
+
+    What a loss learns is moved too, whole networks in it as the network is.
+    """
+    if settings.name == "muon":
+        groups = [group for one in (network, *objective.peers()) for group in _for_muon(one)]
+        peers = {id(weight) for peer in objective.peers() for weight in peer.parameters()}
+        groups += [group | {HIDDEN: False} for group in _by_shape(objective, without=peers)]
+    else:
+        groups = [group for module in (network, objective) for group in _by_shape(module)]
     for group in groups:
         group["weight_decay"] = settings.weight_decay if group.pop("decays") else 0.0
     optimizer = OPTIMIZERS[settings.name](settings, [group for group in groups if group["params"]])
@@ -88,10 +98,11 @@ def set_rate(optimizer: Optimizer, share: float) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-def _by_shape(network: nn.Module) -> Groups:
+def _by_shape(network: nn.Module, without: AbstractSet[int] = frozenset()) -> Groups:
     """What a network says should not decay, such as positions in a vision transformer, does not either."""
     told = getattr(network, "no_weight_decay", set)()
-    learning = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+    weights = [(name, weight) for name, weight in network.named_parameters() if id(weight) not in without]
+    learning = [(name, weight) for name, weight in weights if weight.requires_grad]
     decaying = [weight for name, weight in learning if weight.ndim > 1 and name not in told]
     still = [weight for name, weight in learning if weight.ndim <= 1 or name in told]
     return [{"params": decaying, "decays": True}, {"params": still, "decays": False}]

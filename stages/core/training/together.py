@@ -10,19 +10,16 @@ from stages.core.training.checkpoint import Progress
 
 
 class Together:
-    """`network` is what is called in a training step; its weights are those of the network it was made from."""
+    """`exercise` is what is called in a training step; its weights are those of the exercise it was made from."""
 
-    def __init__(self, machine: Machine, network: nn.Module) -> None:
-        self._machine, self._plain = machine, network
-        if machine.team.size > 1 and machine.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        called = machine.compiled(network)
-        self.network = DistributedDataParallel(called) if machine.team.size > 1 else called
+    def __init__(self, machine: Machine, exercise: nn.Module) -> None:
+        self._machine, self._plain = machine, exercise
+        self.exercise = DistributedDataParallel(exercise) if machine.team.size > 1 else exercise
 
     def quiet(self, more_to_come: bool) -> AbstractContextManager[object]:
         """Gradients are exchanged once for each step."""
-        if more_to_come and isinstance(self.network, DistributedDataParallel):
-            return self.network.no_sync()
+        if more_to_come and isinstance(self.exercise, DistributedDataParallel):
+            return self.exercise.no_sync()
         return nullcontext()
 
     def agree(self) -> None:
