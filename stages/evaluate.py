@@ -13,6 +13,7 @@ from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
 from stages.core.lineage import PARENTS
 from stages.core.machine import Machine
+from stages.core.networks import artifact
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -39,11 +40,14 @@ def main(
     here = machine.choose(compute, seed)
     judging = storage.load(test)
     folders = {"teacher": teacher, "student": student, "control": control, "pruned": pruned, "quantized": quantized}
+    if artifact.absent(control):
+        del folders["control"]
     chances = {name: probabilities(folder, judging, here) for name, folder in folders.items()}
     choices = {name: chance.argmax(axis=1) for name, chance in chances.items()}
     results = {name: judge(chance, judging.labels, evaluate) for name, chance in chances.items()}
     for name, parent in PARENTS.items():
-        results[name][f"agreement_with_{parent}"] = float((choices[name] == choices[parent]).mean())
+        if name in folders:
+            results[name][f"agreement_with_{parent}"] = float((choices[name] == choices[parent]).mean())
     by_class = [row for name, choice in choices.items() for row in per_class(name, choice, judging)]
     tables.write(classes, list(by_class[0]), by_class)
     names = judging.facts.classes

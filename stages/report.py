@@ -2,6 +2,7 @@
 
 from stages.core import params
 from stages.core.reporting import content, findings, lineage, rendering
+from stages.core.reporting import studies as sweeps
 from stages.core.reporting.findings import Findings
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
@@ -26,6 +27,7 @@ def main(
     classes: Input,
     confusion: Input,
     curves: Input,
+    studies: Input,
     answers: Input,
     teacher: Input,
     student: Input,
@@ -35,10 +37,11 @@ def main(
     shipped: Input,
     page: Output,
 ) -> None:
+    distillation = findings.read(distilled, findings.Distilled)
     found = Findings(
         prepared=findings.read(prepared, findings.Prepared),
         trained=findings.read(trained, findings.Trained),
-        distilled=findings.read(distilled, findings.Distilled),
+        distilled=distillation,
         pruned=findings.read(pruned, findings.Pruned),
         quantized=findings.read(quantized, findings.Quantized),
         evaluated=findings.read(evaluated, findings.Evaluated),
@@ -47,7 +50,7 @@ def main(
         classes=findings.read_classes(classes),
         confusion=findings.read_confusion(confusion),
         curves=findings.read_curves(curves),
-        answers=findings.read_answers(answers),
+        answers=findings.read_answers(answers, control=distillation.control is not None),
     )
     folders = {
         "teacher": teacher,
@@ -56,6 +59,7 @@ def main(
         "pruned": pruned_model,
         "quantized": quantized_model,
     }
-    pedigree = lineage.read(folders, shipped / "quantized.onnx")
+    pedigree = lineage.read(folders, shipped / "quantized.onnx", distillation)
     asked = content.Asked(report, prune, evaluate, export, benchmark, seed)
-    page.write_text(rendering.render(content.gather(found, pedigree, answers, asked)), encoding="utf-8")
+    gathered = content.gather(found, pedigree, answers, sweeps.read(studies), asked)
+    page.write_text(rendering.render(gathered), encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +28,7 @@ SHIPPED = ("teacher", "student", "pruned", "quantized")
 PARENTS = {"control": "teacher", "student": "teacher", "pruned": "student", "quantized": "pruned"}
 CLASSES = ("<b>bold</b>", "NA", "Ä & 鳥", "never")
 PICTURES = 200
+LESSON = {"val_accuracy": 0.876, "val_loss": 0.5, "best_epoch": 2, "epochs": 3, "stopped_early": False}
 
 
 @dataclass
@@ -57,6 +58,7 @@ class World:
     def _write_tables(self) -> None:
         (self.root / "answers").mkdir(parents=True)
         (self.metrics / "curves").mkdir(parents=True)
+        (self.metrics / "studies").mkdir()
         self.answers.to_csv(self.root / "answers" / "answers.csv", index=False)
         for picture in range(self.examples):
             Image.new("RGB", (8, 8)).save(self.root / "answers" / f"{picture:06}.png")
@@ -70,14 +72,16 @@ class World:
             for at, name in enumerate(self.classes)
         ]
         pd.DataFrame(rows).to_csv(self.metrics / "classes.csv", index=False)
-        for file, networks in {"teacher": ["teacher"], "distill": ["student", "control"], "prune": ["pruned"]}.items():
+        lessons = {"teacher": ["teacher"], "distill": ["student", "control"], "prune": ["pruned"], "quantize": []}
+        columns = ["network", "epoch", "rate", "train_loss", "val_loss", "val_accuracy"]
+        for file, networks in lessons.items():
             epochs = [
                 {"network": name, "epoch": epoch, "rate": 1e-3, "train_loss": 2 / epoch, "val_loss": 1 / epoch}
                 | {"val_accuracy": epoch / 4}
                 for name in networks
                 for epoch in (1, 2, 3)
             ]
-            pd.DataFrame(epochs).to_csv(self.metrics / "curves" / f"{file}.csv", index=False)
+            pd.DataFrame(epochs, columns=columns).to_csv(self.metrics / "curves" / f"{file}.csv", index=False)
 
     def _write_models(self) -> None:
         for name in NETWORKS:
@@ -102,12 +106,11 @@ class World:
         files.write_text(self.root / "shipped" / "quantized.onnx", "a file")
 
     def _write_early(self) -> None:
-        lesson = {"val_accuracy": 0.876, "val_loss": 0.5, "best_epoch": 2, "epochs": 3, "stopped_early": False}
         self.write("prepare", classes=4, pictures={"train": 1234, "test": PICTURES}, calibration=77, copies=5)
         self.change("prepare", "rarest_class", 17)
-        self.write("train_teacher", **lesson, parameters=4_000_123, macs=50_000_000)
-        self.write("distill", student=lesson, control=lesson, gain_on_val=0.0, parameters=400_321, macs=7_000_000)
-        self.write("prune", **lesson, val_accuracy_before_recovery=0.432, parameters=200_777, macs=3_000_000)
+        self.write("train_teacher", **LESSON, parameters=4_000_123, macs=50_000_000)
+        self.write("distill", **distilled(LESSON, {"0": (0.876, 0.876)}))
+        self.write("prune", **LESSON, val_accuracy_before_recovery=0.432, parameters=200_777, macs=3_000_000)
         self.change("prune", "parameters_removed", 0.498)
         self.change("prune", "macs_removed", 0.571)
         self.change("prune", "channels", {"conv1": {"before": 16, "after": 9}, "head": {"before": 4, "after": 4}})
@@ -170,6 +173,7 @@ class World:
             classes=self.metrics / "classes.csv",
             confusion=self.metrics / "confusion.csv",
             curves=self.metrics / "curves",
+            studies=self.metrics / "studies",
             answers=self.root / "answers",
             pruned_model=models / "pruned",
             quantized_model=models / "quantized",
@@ -189,6 +193,28 @@ METRICS = {
     "exported": "export",
     "benchmarked": "benchmark",
 }
+
+
+def distilled(lesson: dict[str, Any], seeds: Mapping[str, tuple[float, float | None]], **others: Any) -> dict[str, Any]:
+    """What distill wrote, with a control for every seed or for none."""
+    taught = all(control is not None for _, control in seeds.values())
+    gains = [student - control for student, control in seeds.values() if control is not None]
+    return {
+        "student": lesson,
+        "control": lesson if taught else None,
+        "seeds": {seed: {"student": student, "control": control} for seed, (student, control) in seeds.items()},
+        "verdict": "not shown" if taught else "no control",
+        "gain_on_val": sum(gains) / len(gains) if gains else None,
+        "gain_low": None,
+        "gain_high": None,
+        "confidence": 0.95,
+        "method": "hinton",
+        "taught_by": "teacher",
+        "advice": "online",
+        "parameters": 400_321,
+        "macs": 7_000_000,
+        "companions": {},
+    } | others
 
 
 def timing(median: float) -> dict[str, float | bool]:
@@ -359,19 +385,184 @@ def test_class_without_pictures_or_answers_is_said_so(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "control", "word", "reason"),
+    ("student", "control", "reason", "verdict"),
     [
-        (range(0), range(20), "Helps", "On 20 test pictures only the student is right, on 0 only the control"),
-        (range(20), range(0), "Hurts", "On 0 test pictures only the student is right, on 20 only the control"),
-        (range(5), range(5, 11), "Not shown", "On 6 test pictures only the student is right, on 5 only the control"),
-        (range(5), range(5), "Not shown", "Student and control are right on the very same test pictures"),
+        (range(0), range(20), "on 20 test pictures only the student is right, on 0 only", "The student of this pair"),
+        (range(20), range(0), "on 0 test pictures only the student is right, on 20 only", "The control of this pair"),
+        (range(5), range(5, 11), "on 6 test pictures only the student is right, on 5 only", "No difference is shown"),
+        (range(5), range(5), "are right on the very same pictures", ""),
     ],
 )
-def test_distillation_is_judged_by_the_pictures(
-    student: range, control: range, word: str, reason: str, tmp_path: Path, build: Build
+def test_one_seed_shows_nothing_over_seeds_and_its_pair_is_judged_by_the_pictures(
+    student: range, control: range, reason: str, verdict: str, tmp_path: Path, build: Build
 ) -> None:
     page = build(World(tmp_path, {"student": student, "control": control}))
-    assert f"{word} {reason}" in page.text
+    assert "Not shown One seed, 0.0 points on val" in page.text
+    assert reason in page.text
+    assert verdict in page.text
+    assert "not the best one" not in page.text
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("helps", "Helps"), ("hurts", "Hurts"), ("not shown", "Not shown")])
+def test_several_seeds_are_judged_together(verdict: str, word: str, tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    seeds = {"7": (0.901, 0.89), "8": (0.915, 0.9), "9": (0.88, 0.884)}
+    world.write("distill", **distilled(LESSON, seeds, verdict=verdict, gain_low=-0.0123, gain_high=0.0456))
+    page = build(world)
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"{word} 3 seeds: the student's accuracy less its control's is +0.7 points on val in the mean" in seen
+    assert "paired t interval at 95 % [−1.2, +4.6]" in seen
+    assert "that of the first seed (7), not the best one" in seen
+    assert "which 2 other seeds tried too" in seen
+    assert page.row("Seed 7") == [share(0.901), share(0.89), "+1.1"]
+    assert page.row("Seed 9") == [share(0.88), share(0.884), "−0.4"]
+    assert page.row("Mean") == [share(2.696 / 3), share(2.674 / 3), "+0.7"]
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> World:
+    """What the stages write with distill.control: false."""
+    world = World(tmp_path)
+    world.write("distill", **distilled(LESSON, {"0": (0.876, None)}))
+    without_control(world)
+    return world
+
+
+def without_control(world: World) -> None:
+    world.change("evaluate", "control", None)
+    for path in (world.metrics / "classes.csv", world.metrics / "curves/distill.csv"):
+        rows = pd.read_csv(path, keep_default_na=False)
+        rows[rows["network"] != "control"].to_csv(path, index=False)
+    world.answers.drop(columns=["control", "control_confidence"]).to_csv(world.root / "answers/answers.csv")
+    folder = world.root / "models/control"
+    shutil.rmtree(folder)
+    files.write_json(folder / "absent.json", {"reason": "distill.control is false"})
+
+
+def test_without_a_control_nothing_is_claimed_and_none_is_shown(alone: World, build: Build) -> None:
+    page = build(alone)
+    assert "No control No twin was trained without the teacher, so that nothing is claimed" in page.text
+    assert len(page.row("Accuracy 95")) == len(page.row("Parameters")) == 4
+    assert page.row("Kernels")[-1] == "4 of 18 integer"
+    assert [row[0] for row in page.rows if row and row[0].endswith("and control")] == []
+    remaining = page.text.replace("No control", "").replace("its control's", "")
+    assert "control" not in remaining
+    assert "McNemar test," not in page.text
+
+
+def test_charts_without_a_control(alone: World) -> None:
+    drawn = json.loads(Page(alone.build(params.load(sources.ROOT / "params.yaml"))).scripts[1])
+    assert {"distill-accuracy", "distill-loss"} < drawn.keys()
+    assert "seeds" not in drawn
+
+
+@pytest.mark.parametrize("place", ["distill", "evaluate", "classes", "answers", "folder", "absent"])
+def test_a_control_that_only_some_know_of_stops_the_report(place: str, alone: World, build: Build) -> None:
+    twin = World(alone.root / "with")
+    if place == "distill":
+        alone.write("distill", **distilled(LESSON, {"0": (0.876, 0.876)}))
+    elif place == "evaluate":
+        shutil.copy(twin.metrics / "evaluate.json", alone.metrics)
+    elif place == "classes":
+        shutil.copy(twin.metrics / "classes.csv", alone.metrics)
+    elif place == "answers":
+        shutil.copy(twin.root / "answers/answers.csv", alone.root / "answers")
+    elif place == "folder":
+        shutil.copy(twin.root / "models/control/model.json", alone.root / "models/control")
+    else:
+        (alone.root / "models/control/absent.json").unlink()
+    with pytest.raises(Refusal, match=r"control.*`dvc repro`"):
+        build(alone)
+
+
+@pytest.mark.parametrize(
+    "change", [{"verdict": "helps"}, {"gain_on_val": 0.1}, {"seeds": {"0": {"student": 0.5, "control": 0.5}}}]
+)
+def test_a_verdict_without_a_control_stops_the_report(change: dict[str, Any], alone: World, build: Build) -> None:
+    alone.write("distill", **distilled(LESSON, {"0": (0.876, None)}) | change)
+    with pytest.raises(Refusal, match=r"distill\.json: .* disagree whether there is a control"):
+        build(alone)
+
+
+@pytest.mark.parametrize("taught_by", ["itself", "a peer"])
+def test_a_student_that_no_teacher_taught_has_none_among_its_parents(
+    taught_by: str, tmp_path: Path, build: Build
+) -> None:
+    world = World(tmp_path)
+    peer = LESSON | {"val_accuracy": 0.654, "control": LESSON | {"val_accuracy": 0.543}}
+    told = distilled(LESSON, {"0": (0.876, 0.876)}, taught_by=taught_by, companions={"a friend": peer})
+    world.write("distill", **told)
+    with pytest.raises(Refusal, match=r"student was not made from .*teacher"):
+        build(world)
+    meet_parents(world, without="teacher")
+    page = build(world)
+    assert f"hinton, taught by {taught_by}" in page.text
+    assert f"The student was taught by {taught_by}" in page.text
+    assert page.row("a friend") == [share(0.654), "2 of 3", share(0.543)]
+    world.write("distill", **told | {"taught_by": "teacher"})
+    with pytest.raises(Refusal, match=r"student was not made from .*teacher"):
+        build(world)
+
+
+def meet_parents(world: World, without: str = "") -> None:
+    """Each model names its parents as they are now, but one that is left out."""
+    for path in (world.root / "models" / name / "model.json" for name in NETWORKS):
+        if path.is_file():
+            card = files.read_json(path)
+            parents = {name: files.digest(path.parents[1] / name) for name in card["parents"] if name != without}
+            files.write_json(path, card | {"parents": parents})
+
+
+def test_a_teacher_that_goes_on_as_it_is_was_not_distilled(alone: World, build: Build) -> None:
+    lesson = LESSON | {"best_epoch": 0, "epochs": 0}
+    alone.write("distill", **distilled(lesson, {"0": (0.876, None)}, taught_by="nobody"))
+    path = alone.metrics / "curves/distill.csv"
+    pd.read_csv(path).head(0).to_csv(path, index=False)
+    with pytest.raises(Refusal, match=r"student was not made from .*teacher"):
+        build(alone)
+    card = files.read_json(alone.root / "models/student/model.json") | {"weights_sha256": "teacher"}
+    files.write_json(alone.root / "models/student/model.json", card)
+    meet_parents(alone)
+    page = build(alone)
+    assert "No control The teacher itself goes on, as it is: nothing was distilled" in page.text
+    assert "The student also hears" not in page.text
+    assert "The student is the teacher, weight for weight" in page.text
+    assert [row[3] for row in page.rows if row[0] == "student"] == ["not trained"]
+
+
+def test_other_seeds_are_faint_lines_of_their_own(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, seen = World(tmp_path), list[findings.Findings]()
+    path = world.metrics / "curves/distill.csv"
+    first = pd.read_csv(path)
+    again = first.assign(network=first["network"] + "-1", val_accuracy=first["val_accuracy"] / 2)
+    pd.concat([first, again]).to_csv(path, index=False)
+    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    build(world)
+    rows = charts.curve_rows(seen[0], ("student", "control"))
+    assert rows.groupby("line")["faint"].all().to_dict() == {
+        "student": False,
+        "control": False,
+        "student-1": True,
+        "control-1": True,
+    }
+    assert rows[rows["kept"]]["line"].tolist() == ["student", "control"]
+    assert rows[rows["line"] == "student-1"]["val_accuracy"].tolist() == pytest.approx([12.5, 25, 37.5])
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_recovery_after_quantization_is_shown_where_there_was_one(learnt: bool, tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    if learnt:
+        world.change("quantize", "recovery", LESSON | {"val_accuracy_before_recovery": 0.321})
+        rows = pd.read_csv(world.metrics / "curves/prune.csv").assign(network="quantized")
+        rows.to_csv(world.metrics / "curves/quantize.csv", index=False)
+    page = build(world)
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    told = "The rounded network learnt on: accuracy on val 32.1 % before, 87.6 % after the best of 3 epochs."
+    assert (told in seen) == learnt
+    assert ("Recovery after quantization" in seen) == learnt
 
 
 def test_a_worse_file_is_called_worse(tmp_path: Path, build: Build) -> None:
@@ -411,6 +602,7 @@ def test_mistakes_come_first_then_the_least_sure(tmp_path: Path) -> None:
     ("file", "key"),
     [
         ("prepare", "copies"),
+        ("distill", "verdict"),
         ("distill", "control.val_loss"),
         ("evaluate", "quantized.agreement_with_pruned"),
         ("export", "student.largest_difference"),
@@ -471,7 +663,7 @@ def test_front_holds_what_nothing_beats() -> None:
 
 def test_charts_are_valid_vega_lite(page: Page) -> None:
     drawn = json.loads(page.scripts[1])
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     for name in ("latency", "prune-accuracy", "distill-loss", "channels", "confusion"):
         assert vl_convert.vegalite_to_vega(drawn[name])["marks"], name
 

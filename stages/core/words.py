@@ -26,6 +26,10 @@ def points(difference: float) -> str:
     return f"{sign(difference)}{text}"
 
 
+def points_interval(low: float, high: float) -> str:
+    return f"[{points(low)},{SPACE}{points(high)}]"
+
+
 def sign(number: float) -> str:
     return "+" if number > 0 else "−"
 

@@ -7,14 +7,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from stages.core.reporting.findings import NETWORKS, SHIPPED, Findings
+from stages.core.reporting.findings import NETWORKS, SHIPPED, Findings, Lesson
 from stages.core.reporting.tables import pair_counts
 
 Specification = dict[str, Any]
 Chart = alt.LayerChart | alt.FacetChart  # as altair types what `properties` returns
 
 SHAPES = {"teacher": "square", "control": "diamond", "student": "circle", "pruned": "triangle-up", "quantized": "cross"}
-CURVES = {"teacher": ("teacher",), "distill": ("student", "control"), "prune": ("pruned",)}
+CURVES = {
+    "teacher": ("teacher",),
+    "distill": ("student", "control"),
+    "prune": ("pruned",),
+    "quantize": ("quantized",),
+}
+FAINT = 0.3  # opacity of the seeds whose student does not go on
 ROOM = 1.5  # beside the outermost points on a logarithmic axis
 SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
 LABEL_FITS = 4  # characters beneath a cell
@@ -35,6 +41,8 @@ def everything(findings: Findings) -> dict[str, Specification]:
         points = curve_rows(findings, networks)
         charts[f"{name}-accuracy"] = accuracy_curve(points)
         charts[f"{name}-loss"] = loss_curve(points)
+    if findings.distilled.control:
+        charts["seeds"] = seeds(findings)
     return {name: specification(chart) for name, chart in charts.items()}
 
 
@@ -135,45 +143,62 @@ def ticks(low: float, high: float) -> list[float]:
 def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
     """Each epoch, whether it is the one that was kept, and what a network was before its first.
 
-    The members of an ensemble are shown by their mean.
+    The members of an ensemble are shown by their mean; every seed of a student has a line of its own.
     """
-    lessons = {
+    rows = findings.curves.assign(network=_base(findings), line=_line(findings))
+    rows = (
+        rows.loc[rows["network"].isin(networks)]
+        .groupby(["network", "line", "epoch"], as_index=False, sort=False)
+        .mean(numeric_only=True)
+    )
+    best = {name: lesson.best_epoch for name, lesson in lessons(findings).items()}
+    rows["faint"] = rows["line"] != rows["network"]
+    rows["kept"] = [epoch == best.get(line) for line, epoch in zip(rows["line"], rows["epoch"], strict=True)]
+    rows["val_accuracy"] *= 100
+    begun = {"pruned": findings.pruned, "quantized": findings.quantized.recovery}
+    starts = [
+        {"network": name, "line": name, "epoch": 0.0, "val_accuracy": lesson.val_accuracy_before_recovery * 100}
+        | {"kept": False, "faint": False}
+        for name, lesson in begun.items()
+        if lesson and name in networks
+    ]
+    return pd.concat([pd.DataFrame(starts), rows], ignore_index=True) if starts else rows
+
+
+def lessons(findings: Findings) -> dict[str, Lesson]:
+    """Of the first seed, by the network that learnt."""
+    found = {
         "teacher": findings.trained,
         "student": findings.distilled.student,
         "control": findings.distilled.control,
         "pruned": findings.pruned,
+        "quantized": findings.quantized.recovery,
     }
-    rows = findings.curves.assign(network=_without_member(findings))
-    rows = (
-        rows.loc[rows["network"].isin(networks)]
-        .groupby(["network", "epoch"], as_index=False, sort=False)
-        .mean(numeric_only=True)
-    )
-    rows["kept"] = [
-        epoch == lessons[name].best_epoch for name, epoch in zip(rows["network"], rows["epoch"], strict=True)
-    ]
-    rows["val_accuracy"] *= 100
-    if "pruned" in networks:
-        before = findings.pruned.val_accuracy_before_recovery * 100
-        start = pd.DataFrame([{"network": "pruned", "epoch": 0.0, "val_accuracy": before, "kept": False}])
-        rows = pd.concat([start, rows], ignore_index=True)
-    return rows
+    return {name: lesson for name, lesson in found.items() if lesson}
 
 
 def was_taught(findings: Findings, networks: tuple[str, ...]) -> bool:
-    """A teacher may come trained."""
-    return bool(_without_member(findings).isin(networks).any())
+    """A teacher may come trained, and a network may be left as it was rounded."""
+    return bool(_base(findings).isin(networks).any())
 
 
-def _without_member(findings: Findings) -> pd.Series:
-    """Member 2 of an ensemble is called teacher-2."""
+def _base(findings: Findings) -> pd.Series:
+    """Member 2 of an ensemble is called teacher-2, seed 1 of a student student-1."""
     return findings.curves["network"].str.partition("-")[0]
+
+
+def _line(findings: Findings) -> list[str]:
+    """All members of an ensemble are one."""
+    names = zip(_base(findings), findings.curves["network"], strict=True)
+    return [base if base == "teacher" else name for base, name in names]
 
 
 def records(rows: pd.DataFrame, *columns: str) -> alt.Data:
     """Plain values: JSON has no word for a value that is not there, so such rows are left out."""
     return alt.Data(
-        values=rows.dropna(subset=list(columns)).filter(["network", "kept", "epoch", *columns]).to_dict("records")
+        values=rows.dropna(subset=list(columns))
+        .filter(["network", "line", "faint", "kept", "epoch", *columns])
+        .to_dict("records")
     )
 
 
@@ -188,7 +213,8 @@ def accuracy_curve(rows: pd.DataFrame) -> Chart:
         x=epochs(),
         y=alt.Y("val_accuracy:Q", title="val accuracy, %", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
         color=colour(),
-        tooltip=["network:N", "epoch:Q", alt.Tooltip("val_accuracy:Q", title="val accuracy, %", format=".2f")],
+        detail="line:N",
+        tooltip=["line:N", "epoch:Q", alt.Tooltip("val_accuracy:Q", title="val accuracy, %", format=".2f")],
     )
     return _curve(base, "Val accuracy after each epoch")
 
@@ -200,24 +226,62 @@ def loss_curve(rows: pd.DataFrame) -> Chart:
     if lowest > 0:
         axis = alt.Axis(values=ticks(lowest, highest), format="~g")
         scale = alt.Scale(type="log", domain=[lowest / ROOM, highest * ROOM], nice=False)
-    base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(), color=colour())
+    base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(), color=colour(), detail="line:N")
     tip = [
-        alt.Tooltip("network:N"),
+        alt.Tooltip("line:N"),
         alt.Tooltip("epoch:Q"),
         alt.Tooltip("val_loss:Q", title="val loss", format=".4f"),
         alt.Tooltip("train_loss:Q", title="train loss", format=".4f"),
     ]
     title = "loss (log)" if lowest > 0 else "loss"
     val = base.encode(y=alt.Y("val_loss:Q", title=title, scale=scale, axis=axis), tooltip=tip)
-    train = base.mark_line(strokeWidth=1.5, strokeDash=[3, 3], opacity=0.8).encode(y="train_loss:Q", tooltip=tip)
+    train = (
+        base.transform_filter("!datum.faint")
+        .mark_line(strokeWidth=1.5, strokeDash=[3, 3], opacity=0.8)
+        .encode(y="train_loss:Q", tooltip=tip)
+    )
     return _curve(val, "Loss on val (solid) and train (dashed) after each epoch", train)
 
 
 def _curve(base: alt.Chart, description: str, *below: alt.Chart) -> Chart:
-    lines = base.mark_line(strokeWidth=2)
+    lines = base.mark_line(strokeWidth=2).encode(
+        opacity=alt.condition("datum.faint", alt.value(FAINT), alt.value(1)),
+    )
     kept = base.transform_filter("datum.kept").mark_point(filled=True, size=70, opacity=1)
     touch = base.mark_point(size=160, opacity=0)  # something to point at, everywhere on the line
     return alt.layer(*below, lines, kept, touch).properties(width="container", height=190, description=description)
+
+
+# ------------------------------------------------------------------------------------- student and control
+
+
+def seeds(findings: Findings) -> Chart:
+    """A line for each seed, from the control to the student."""
+    pairs = [
+        {"seed": f"seed {seed}", "control": twins.control * 100, "student": twins.student * 100}
+        for seed, twins in findings.distilled.seeds.items()
+        if twins.control is not None
+    ]
+    rows = [
+        {"seed": pair["seed"], "network": name, "val_accuracy": pair[name]}
+        for pair in pairs
+        for name in ("control", "student")
+    ]
+    y = alt.Y("seed:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, grid=False))
+    scale, axis = alt.Scale(zero=False, padding=14), alt.Axis(tickCount=6, grid=True)
+    lines = (
+        alt.Chart(alt.Data(values=pairs))
+        .mark_rule(strokeWidth=2.5, color="var(--rule)")
+        .encode(y=y, x=alt.X("control:Q", title="val accuracy, %", scale=scale, axis=axis), x2="student:Q")
+    )
+    tips = ["seed:N", "network:N", alt.Tooltip("val_accuracy:Q", title="val accuracy, %", format=".2f")]
+    dots = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_point(filled=True, size=110, opacity=1)
+        .encode(y=y, x="val_accuracy:Q", color=colour(), shape=shape(), tooltip=tips)
+    )
+    description = "Val accuracy of control and student for each seed; the same numbers stand in the table"
+    return alt.layer(lines, dots).properties(width="container", height=34 * len(pairs), description=description)
 
 
 # --------------------------------------------------------------------------------------- channels and classes

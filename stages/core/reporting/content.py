@@ -1,13 +1,15 @@
 """All that stands on the page, gathered in the order in which it is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.core import params, words
-from stages.core.reporting import charts, comparison, examples, summary, tables
-from stages.core.reporting.findings import NETWORKS, Findings
+from stages.core.reporting import charts, comparison, examples, studies, study_charts, summary, tables
+from stages.core.reporting.findings import Findings
 from stages.core.reporting.lineage import Pedigree
+from stages.core.reporting.studies import Study
 
 PAIRS = (
     ("quantized", "teacher"),
@@ -15,16 +17,6 @@ PAIRS = (
     ("student", "control"),
     ("pruned", "student"),
     ("quantized", "pruned"),
-)
-LESSONS = (
-    ("teacher", "Teacher", ("teacher",), "Labels alone; of an ensemble, the mean of its members."),
-    (
-        "distill",
-        "Student and control",
-        ("student", "control"),
-        "The student also hears the teacher; its train loss is another sum.",
-    ),
-    ("prune", "Recovery", ("pruned",), "Epoch 0 is the network as it was cut, before it learnt on."),
 )
 SMALL = 64  # pixels; smaller pictures are enlarged as they are, without smoothing
 COMMONEST = 12
@@ -42,22 +34,38 @@ class Asked:
     seed: int
 
 
-def gather(found: Findings, pedigree: Pedigree, answers: Path, asked: Asked) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Lesson:
+    """Learning curves that stand side by side."""
+
+    key: str
+    heading: str
+    networks: tuple[str, ...]
+    note: str
+
+
+def gather(
+    found: Findings, pedigree: Pedigree, answers: Path, swept: Mapping[str, Study], asked: Asked
+) -> dict[str, Any]:
     confidence = asked.evaluate.confidence
-    pairs = {pair: comparison.compare(found.answers, *pair, confidence) for pair in PAIRS}
+    wanted = [pair for pair in PAIRS if set(pair) <= set(found.networks)]
+    pairs = {pair: comparison.compare(found.answers, *pair, confidence) for pair in wanted}
     return {
         "title": asked.report.title,
         "seed": asked.seed,
         "found": found,
-        "networks": NETWORKS,
+        "networks": found.networks,
         "level": words.level(confidence),
         "file_level": words.level(asked.benchmark.confidence),
         "limits": asked.export,
         "comparisons": list(pairs.values()),
-        "charts": charts.everything(found),
+        "charts": charts.everything(found) | _study_charts(swept),
         "examples": examples.read(answers, found.answers),
         **_first_screen(found, pairs["quantized", "teacher"], asked),
-        **_steps(found, pairs["student", "control"], asked),
+        "studies": [(name, study, studies.cells(study)) for name, study in swept.items()],
+        "said": studies,
+        **_steps(found, asked),
+        **_distillation(found, pairs.get(("student", "control")), asked),
         **_classes(found),
         **_origin(found, pedigree),
     }
@@ -67,28 +75,53 @@ def _first_screen(found: Findings, against_teacher: comparison.Comparison, asked
     return {
         "headline": summary.headline(found),
         "against_teacher": summary.against_teacher(against_teacher, asked.evaluate.confidence),
-        "caution": summary.caution(asked.seed),
+        "caution": summary.caution(asked.seed, found),
         "noise": summary.noise(found),
         "noisy_means": summary.NOISY,
         "tiles": summary.tiles(found),
     }
 
 
-def _steps(found: Findings, twins: comparison.Comparison, asked: Asked) -> dict[str, Any]:
+def _study_charts(swept: Mapping[str, Study]) -> dict[str, charts.Specification]:
+    return {f"study-{name}": charts.specification(study_charts.draw(study)) for name, study in swept.items()}
+
+
+def _steps(found: Findings, asked: Asked) -> dict[str, Any]:
     rows = charts.trade_off_rows(found)
     files = found.benchmarked.files
     return {
         "steps": tables.steps(found, asked.evaluate.confidence, asked.benchmark.confidence),
         "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
-        "lessons": [lesson for lesson in LESSONS if charts.was_taught(found, lesson[2])],
-        "distillation": summary.distillation(twins, asked.evaluate.confidence),
-        "distillation_on_val": summary.distillation_on_val(found),
-        "twins": [
-            (name, getattr(found.distilled, name), getattr(found.evaluated, name)) for name in ("student", "control")
-        ],
+        "lessons": [lesson for lesson in _lessons(found) if charts.was_taught(found, lesson.networks)],
+        "recovery": summary.recovery_after_quantization(found),
         "pruning": _pruning(asked.prune),
         "gates": tables.gates(found, asked.export),
         "int8_share": files.quantized.bytes / files.pruned.bytes,
+    }
+
+
+def _lessons(found: Findings) -> list[Lesson]:
+    twins = ("student", "control") if found.distilled.control else ("student",)
+    faint = " Faint lines are the other seeds." if len(found.distilled.seeds) > 1 else ""
+    who = "the teacher" if found.distilled.taught_by == "teacher" else found.distilled.taught_by
+    heard = f"The student also hears {who}; its train loss is another sum.{faint}"
+    return [
+        Lesson("teacher", "Teacher", ("teacher",), "Labels alone; of an ensemble, the mean of its members."),
+        Lesson("distill", " and ".join(twins).capitalize(), twins, heard),
+        Lesson("prune", "Recovery after pruning", ("pruned",), "Epoch 0 is the network as it was cut."),
+        Lesson("quantize", "Recovery after quantization", ("quantized",), "Epoch 0 is the network as it was rounded."),
+    ]
+
+
+def _distillation(found: Findings, twins: comparison.Comparison | None, asked: Asked) -> dict[str, Any]:
+    lessons = {"student": found.distilled.student, "control": found.distilled.control}
+    return {
+        "distillation": summary.distillation(found),
+        "pair_on_test": summary.pair_on_test(twins, asked.evaluate.confidence) if twins else "",
+        "goes_on": summary.goes_on(found),
+        "teaching": summary.teaching(found),
+        "seeds": tables.seeds(found),
+        "twins": [(name, lesson, getattr(found.evaluated, name)) for name, lesson in lessons.items() if lesson],
     }
 
 

@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.core.running.errors import Refusal
 
@@ -41,12 +41,49 @@ class Trained(Lesson):
     macs: int
 
 
+class Twins(Found):
+    """Val accuracy of a student and its control that began with the same seed."""
+
+    student: float
+    control: float | None
+
+
+class Companion(Lesson):
+    """A network that was trained along: a peer, or an earlier generation."""
+
+    control: Lesson | None
+
+
 class Distilled(Found):
+    """The lessons are those of the first seed, whose student goes on."""
+
     student: Lesson
-    control: Lesson
-    gain_on_val: float
+    control: Lesson | None
+    seeds: dict[str, Twins] = Field(min_length=1)
+    verdict: Literal["helps", "hurts", "not shown", "no control"]
+    gain_on_val: float | None
+    gain_low: float | None
+    gain_high: float | None
+    confidence: float
+    method: str
+    taught_by: Literal["teacher", "itself", "a peer", "nobody"]
+    advice: str
     parameters: int
     macs: int
+    companions: dict[str, Companion]
+
+    @model_validator(mode="after")
+    def _controls_agree(self) -> Self:
+        """Nothing is claimed without a control, and no control is lost between seeds."""
+        controls = {twins.control is not None for twins in self.seeds.values()}
+        told = {self.control is not None, self.verdict != "no control", self.gain_on_val is not None}
+        if controls | told not in ({True}, {False}):
+            raise ValueError("control, seeds, verdict and gain_on_val disagree whether there is a control")
+        return self
+
+
+class Recovery(Lesson):
+    val_accuracy_before_recovery: float
 
 
 class Width(Found):
@@ -54,8 +91,7 @@ class Width(Found):
     after: int
 
 
-class Pruned(Lesson):
-    val_accuracy_before_recovery: float
+class Pruned(Recovery):
     parameters: int
     macs: int
     parameters_removed: float
@@ -64,6 +100,7 @@ class Pruned(Lesson):
 
 
 class Quantized(Found):
+    recovery: Recovery | None = None
     val_accuracy: float
     val_accuracy_before: float
     val_agreement: float
@@ -97,7 +134,7 @@ class Evaluated(Found):
     pictures: int
     teacher: Judged
     student: TaughtByTeacher
-    control: TaughtByTeacher
+    control: TaughtByTeacher | None = None
     pruned: CutFromStudent
     quantized: RoundedFromPruned
 
@@ -184,6 +221,24 @@ class Findings:
     curves: pd.DataFrame
     answers: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        """A control stands in all of them or in none."""
+        wanted = self.distilled.control is not None
+        there = {
+            "metrics/evaluate.json": self.evaluated.control is not None,
+            "metrics/classes.csv": "control" in set(self.classes["network"]),
+            "answers.csv": "control" in self.answers,
+        }
+        for name, found in there.items():
+            if found != wanted:
+                told = "has a control and metrics/distill.json has none" if found else "has no control"
+                raise Refusal(f"{name} {told}: `dvc repro` writes it anew")
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those that were trained."""
+        return tuple(name for name in NETWORKS if name != "control" or self.distilled.control)
+
 
 Kind = TypeVar("Kind", bound=Found)
 
@@ -193,8 +248,8 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Refusal(f"{path}: {key}: {first['msg']}; `dvc repro` writes it anew") from error
+        said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise Refusal(f"{path}: {said}; `dvc repro` writes it anew") from error
     except json.JSONDecodeError as error:
         raise Refusal(f"{path} is no JSON: {error}") from error
 
@@ -219,12 +274,13 @@ def read_confusion(path: Path) -> pd.DataFrame:
     return table(path, ("actual", "predicted"), ())
 
 
-def read_answers(folder: Path) -> pd.DataFrame:
-    confidences = tuple(f"{name}_confidence" for name in NETWORKS)
-    return table(folder / "answers.csv", ("label", *NETWORKS), ("picture", *confidences))
+def read_answers(folder: Path, control: bool) -> pd.DataFrame:
+    networks = tuple(name for name in NETWORKS if name != "control" or control)
+    confidences = tuple(f"{name}_confidence" for name in networks)
+    return table(folder / "answers.csv", ("label", *networks), ("picture", *confidences))
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    paths = [folder / f"{name}.csv" for name in ("teacher", "distill", "prune")]
+    paths = [folder / f"{name}.csv" for name in ("teacher", "distill", "prune", "quantize")]
     columns = ("epoch", "train_loss", "val_loss", "val_accuracy")
     return pd.concat([table(path, ("network",), columns) for path in paths], ignore_index=True)

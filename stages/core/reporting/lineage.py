@@ -7,11 +7,12 @@ from typing import Any
 
 from stages.core.lineage import PARENTS
 from stages.core.reporting import findings
-from stages.core.reporting.findings import SHIPPED, Model
+from stages.core.reporting.findings import SHIPPED, Distilled, Model
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
 SHORT = 12
+ABSENT = "absent.json"  # stands in the place of a model that was not trained
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,34 @@ class Pedigree:
     chain: list[Link]
 
 
-def read(folders: dict[str, Path], file: Path) -> Pedigree:
+def read(folders: Mapping[str, Path], file: Path, distilled: Distilled) -> Pedigree:
     """The models' cards; a model that was made from another parent than the one at hand has no place on the page."""
-    models = {name: findings.read(folder / "model.json", Model) for name, folder in folders.items()}
-    digests = {name: files.digest(folder) for name, folder in folders.items()}
+    present = {name: folder for name, folder in folders.items() if name != "control" or _there(folder, distilled)}
+    models = {name: findings.read(folder / "model.json", Model) for name, folder in present.items()}
+    digests = {name: files.digest(folder) for name, folder in present.items()}
     for name, parent in PARENTS.items():
-        if models[name].parents.get(parent) != digests[parent]:
+        if name in present and not _descends(models[name], models[parent], parent, digests[parent], distilled):
             raise Refusal(f"{folders[name]} was not made from {folders[parent]}: `dvc repro` rebuilds it")
     links = [Link(name, digests[name][:SHORT], describe(models[name])) for name in SHIPPED]
     return Pedigree(models, [*links, Link(file.name, files.digest(file)[:SHORT], "the file that is shipped")])
+
+
+def _there(folder: Path, distilled: Distilled) -> bool:
+    """A control that was not trained is a folder that only says so."""
+    there = not (folder / ABSENT).is_file() or (folder / "model.json").exists()
+    if there != (distilled.control is not None):
+        said = "holds a control, metrics/distill.json none" if there else "holds no control, metrics/distill.json one"
+        raise Refusal(f"{folder} {said}: `dvc repro` rebuilds it")
+    return there
+
+
+def _descends(model: Model, parent: Model, name: str, digest: str, distilled: Distilled) -> bool:
+    """A student names the teacher only if that taught it; one that is the teacher itself has the teacher's weights."""
+    if name != "teacher" or distilled.taught_by == "teacher":
+        return model.parents.get(name) == digest
+    if distilled.taught_by == "nobody":
+        return model.parents.get(name, digest) == digest and model.weights_sha256 == parent.weights_sha256
+    return name not in model.parents
 
 
 def describe(model: Model) -> str:

@@ -56,10 +56,13 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def caution(seed: int) -> str:
+def caution(seed: int, findings: Findings) -> str:
+    others = len(findings.distilled.seeds) - 1
+    again = f" but the student, which {words.plural(others, 'other seed')} tried too for the verdict on distillation"
     return (
-        f"One seed ({seed}): every network was trained once. Differences between networks below the interval mean "
-        "nothing, and one that is shown holds for these networks, not for the methods that made them."
+        f"One seed ({seed}): every network was trained once{again if others else ''}. Differences between networks "
+        "below the interval mean nothing, and one that is shown holds for these networks, not for the methods that "
+        "made them."
     )
 
 
@@ -97,22 +100,63 @@ def tiles(findings: Findings) -> list[Tile]:
     ]
 
 
-def distillation(found: Comparison, confidence: float) -> tuple[str, str]:
-    """Student against control: the word, and the reason for it."""
+def distillation(findings: Findings) -> tuple[str, str]:
+    """The word for what the teacher did, and the reason for it, over the seeds and on val."""
+    found = findings.distilled
+    if found.taught_by == "nobody":
+        return "No control", "The teacher itself goes on, as it is: nothing was distilled, so that nothing is claimed."
+    if found.gain_on_val is None:
+        return "No control", "No twin was trained without the teacher, so that nothing is claimed for distillation."
+    gain = f"{words.points(found.gain_on_val)} points on val"
+    if found.gain_low is None or found.gain_high is None:
+        reason = f"One seed, {gain}: how much of that another seed would change cannot be told from one."
+    else:
+        spread = words.points_interval(found.gain_low, found.gain_high)
+        reason = (
+            f"{words.plural(len(found.seeds), 'seed')}: the student's accuracy less its control's is {gain} in the "
+            f"mean, paired t interval at {words.level(found.confidence)} {spread}. {CLAIMS[found.verdict]}"
+        )
+    return found.verdict.capitalize(), reason
+
+
+CLAIMS = {
+    "helps": "That is above zero, for this student and these settings.",
+    "hurts": "That is below zero, for this student and these settings.",
+    "not shown": "Distillation may help, hurt or do nothing.",
+}
+
+
+def pair_on_test(found: Comparison, confidence: float) -> str:
+    """The first seed's student against its control."""
     if not found.lost + found.won:
-        return "Not shown", "Student and control are right on the very same test pictures."
+        return "On test, the student that goes on and its control are right on the very same pictures."
     alone = f"{words.plural(found.won, 'test picture')} only the student is right, on {found.lost:,} only the control"
-    reason = f"On {alone} (exact McNemar test, {chance(found.p)})."
+    reason = f"The student that goes on and its control, on test: on {alone} (exact McNemar test, {chance(found.p)})."
     if not found.shown:
-        return "Not shown", f"{reason} With one seed and these pictures, distillation may help, hurt or do nothing."
-    word = "Helps" if found.won > found.lost else "Hurts"
-    return word, f"{reason} That is more than chance at {words.level(confidence)}, for this seed and this student."
+        return f"{reason} No difference is shown for this pair."
+    better = "student" if found.won > found.lost else "control"
+    return f"{reason} The {better} of this pair is better, more than chance would have it at {words.level(confidence)}."
 
 
-def distillation_on_val(findings: Findings) -> str:
-    student, control = findings.distilled.student.val_accuracy, findings.distilled.control.val_accuracy
-    gain = words.points(findings.distilled.gain_on_val)
+def goes_on(findings: Findings) -> str:
+    """Which student the page is about."""
+    seeds = list(findings.distilled.seeds)
+    if len(seeds) == 1:
+        return ""
+    return f"The student that goes on is that of the first seed ({seeds[0]}), not the best one."
+
+
+def teaching(findings: Findings) -> str:
+    found = findings.distilled
+    return f"{found.method}, taught by {'the teacher' if found.taught_by == 'teacher' else found.taught_by}"
+
+
+def recovery_after_quantization(findings: Findings) -> str:
+    found = findings.quantized.recovery
+    if not found:
+        return ""
+    before, after = words.percent(found.val_accuracy_before_recovery), words.percent(found.val_accuracy)
     return (
-        f"On val, which also chose the epochs, the student reaches {words.percent(student)} and the control "
-        f"{words.percent(control)}: {gain} points."
+        f"The rounded network learnt on: accuracy on val {before} before, {after} after the best of "
+        f"{words.plural(found.epochs, 'epoch')}."
     )

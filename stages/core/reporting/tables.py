@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mean
 
 import pandas as pd
 
 from stages.core import words
+from stages.core.lineage import PARENTS
 from stages.core.params import Export
-from stages.core.reporting.findings import NETWORKS, SHIPPED, File, Findings, Judged, Timing
+from stages.core.reporting.findings import SHIPPED, File, Findings, Judged, Timing
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def steps(findings: Findings, confidence: float, timing_confidence: float) -> di
 
 
 def _answers(findings: Findings, interval: str) -> list[Row]:
-    judged: list[Judged] = [getattr(findings.evaluated, name) for name in NETWORKS]
+    judged: list[Judged] = [getattr(findings.evaluated, name) for name in findings.networks]
     return [
         Row(
             "Accuracy",
@@ -55,35 +57,53 @@ def _answers(findings: Findings, interval: str) -> list[Row]:
         Row("Loss", "cross entropy", [Cell(f"{one.loss:.3f}") for one in judged]),
         Row("Macro F1", "mean over the classes", [Cell(words.percent(one.macro_f1)) for one in judged]),
         Row("Calibration error", "expected, ECE", [Cell(words.percent(one.calibration_error)) for one in judged]),
-        Row("Agreement with parent", "same answer", [_agreement(findings, name) for name in NETWORKS]),
+        Row("Agreement", "same answer as another", [_agreement(findings, name) for name in findings.networks]),
     ]
 
 
 def _agreement(findings: Findings, name: str) -> Cell:
-    evaluated = findings.evaluated
-    shares = {
-        "student": ("teacher", evaluated.student.agreement),
-        "control": ("teacher", evaluated.control.agreement),
-        "pruned": ("student", evaluated.pruned.agreement),
-        "quantized": ("pruned", evaluated.quantized.agreement),
-    }
-    if name not in shares:
+    if name not in PARENTS:
         return NO_PARENT
-    parent, share = shares[name]
-    return Cell(words.percent(share), (f"with {parent}",))
+    return Cell(words.percent(getattr(findings.evaluated, name).agreement), (f"with {PARENTS[name]}",))
+
+
+@dataclass(frozen=True)
+class Seed:
+    name: str
+    student: str
+    control: str
+    difference: str
+
+
+def seeds(findings: Findings) -> list[Seed]:
+    """Val accuracies of each seed and their mean; one student alone needs no table."""
+    found = findings.distilled
+    pairs = [(f"Seed {seed}", twins.student, twins.control) for seed, twins in found.seeds.items()]
+    if len(pairs) > 1:
+        controls = [control for _, _, control in pairs if control is not None]
+        students = mean(student for _, student, _ in pairs)
+        pairs.append(("Mean", students, mean(controls) if controls else None))
+    elif found.control is None:
+        return []
+    return [_seed(*pair) for pair in pairs]
+
+
+def _seed(name: str, student: float, control: float | None) -> Seed:
+    if control is None:
+        return Seed(name, words.percent(student), "", "")
+    return Seed(name, words.percent(student), words.percent(control), words.points(student - control))
 
 
 def _size(findings: Findings) -> list[Row]:
     teacher = findings.benchmarked.files.teacher
-    control = findings.distilled
     parameters = _of_files(
         findings, lambda file: _share(words.whole(file.parameters), file.parameters, teacher.parameters)
     )
     macs = _of_files(findings, lambda file: _share(words.millions(file.macs), file.macs, teacher.macs))
-    parameters[NETWORKS.index("control")] = _share(
-        words.whole(control.parameters), control.parameters, teacher.parameters
-    )
-    macs[NETWORKS.index("control")] = _share(words.millions(control.macs), control.macs, teacher.macs)
+    if "control" in findings.networks:
+        twin, place = findings.distilled, findings.networks.index("control")
+        parameters[place] = _share(words.whole(twin.parameters), twin.parameters, teacher.parameters)
+        macs[place] = _share(words.millions(twin.macs), twin.macs, teacher.macs)
     return [
         Row("Parameters", "and share of the teacher's", parameters),
         Row("Multiply-accumulates", "for one picture", macs),
@@ -113,7 +133,7 @@ def _share(text: str, part: int, whole: int) -> Cell:
 
 def _latency(findings: Findings, interval: str) -> list[Row]:
     speed = _of_files(findings, _speed)
-    speed[NETWORKS.index("teacher")] = REFERENCE
+    speed[findings.networks.index("teacher")] = REFERENCE
     return [
         Row("One thread", interval, _of_files(findings, lambda file: _timing(file.one_thread))),
         Row("All threads", interval, _of_files(findings, lambda file: _timing(file.all_threads))),
@@ -135,7 +155,7 @@ def _timing(timing: Timing) -> Cell:
 
 def _of_files(findings: Findings, show: Callable[[File], Cell]) -> list[Cell]:
     files = {name: getattr(findings.benchmarked.files, name) for name in SHIPPED}
-    return [show(files[name]) if name in files else NOT_SHIPPED for name in NETWORKS]
+    return [show(files[name]) if name in files else NOT_SHIPPED for name in findings.networks]
 
 
 def gates(findings: Findings, limits: Export) -> list[dict[str, str | bool]]:

@@ -1,0 +1,331 @@
+"""Every method teaches through the stage; controls are equal in all but the teacher; the verdict is what seeds show."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+
+from stages import advise, distill, train_teacher
+from stages.core import batches, evaluation, machine, params, statistics
+from stages.core.datasets import storage
+from stages.core.networks import artifact
+from stages.core.objectives.building import OBJECTIVES
+from stages.core.running import files
+from stages.core.running.errors import Refusal
+from stages.core.running.journal import Run
+from stages.core.schooling import school, verdict
+from stages.core.training import checkpoint, loop
+from stages.core.training.loop import Lesson
+from tests.lessons import OPTIMIZERS, SMALL, Asked, change, equal, new
+
+LABELS = params.CrossEntropy(name="cross_entropy", smoothing=0.0)
+PAIR = {"student": "blocks.0", "teacher": "blocks.1"}
+PEER = {"name": "residual_cnn", "blocks": 3, "hidden_layers": 0}
+METHODS: dict[str, dict[str, Any]] = {
+    "hinton": {"temperature": 4.0, "alpha": 0.9},
+    "standardised": {"temperature": 2.0, "alpha": 0.9},
+    "logit_mse": {"alpha": 0.5},
+    "function_matching": {"temperature": 1.0},
+    "dkd": {"temperature": 4.0, "alpha": 1.0, "beta": "auto", "warm_up_epochs": 2},
+    "dist": {"temperature": 1.0, "beta": 1.0, "gamma": 1.0},
+    "attention_transfer": {"layers": [PAIR], "weight": 1000.0},
+    "fitnet": {"layers": [PAIR, {"student": "conv1", "teacher": "blocks.0"}], "weight": 100.0},
+    "rkd": {"layers": PAIR, "distance": 25.0, "angle": 50.0},
+    "crd": {"layers": PAIR, "weight": 0.8, "size": 16, "negatives": 32, "temperature": 0.07, "momentum": 0.5},
+    "mutual": {"peer": PEER},
+    "deeper": {"layers": ["blocks.0"], "deepest": "blocks.1", "temperature": 3.0, "alpha": 0.3, "hint": 0.03},
+}
+MIXUP = {"name": "mixup", "alpha": 1.0}
+
+
+@pytest.fixture(scope="module")
+def taught(prepared: Path, settings: params.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher, and no views."""
+    folder = tmp_path_factory.mktemp("taught")
+    shared: dict[str, Any] = {"augment": settings.augment, "compute": settings.compute, "seed": 0}
+    train_teacher.main(
+        run=Run(folder / "run"),
+        train_teacher=settings.train_teacher,
+        train=prepared / "train",
+        val=prepared / "val",
+        teacher=folder / "teacher",
+        metrics=folder / "teacher.json",
+        history=folder / "teacher.csv",
+        **shared,
+    )
+    advise.main(
+        run=Run(folder / "run-2"),
+        advise=settings.advise,
+        train=prepared / "train",
+        teacher=folder / "teacher",
+        advice=folder / "advice",
+        metrics=folder / "advise.json",
+        **shared,
+    )
+    torch.use_deterministic_algorithms(mode=False)
+    return folder
+
+
+@pytest.fixture
+def teach(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The stage, with one seed and one epoch unless said otherwise; what it wrote lies in tmp_path."""
+
+    def run(training: dict[str, Any] | None = None, to: str = ".", **changes: Any) -> dict[str, Any]:
+        wanted = settings.distill.model_dump(mode="json") | {"seeds": 1} | changes
+        wanted["training"] |= {"epochs": 1} | (training or {})
+        folder = tmp_path / to
+        folder.mkdir(exist_ok=True)
+        distill.main(
+            run=Run(folder / "run"),
+            distill=params.Distill.model_validate(wanted),
+            augment=settings.augment,
+            compute=settings.compute,
+            seed=0,
+            train=prepared / "train",
+            val=prepared / "val",
+            teacher=taught / "teacher",
+            advice=taught / "advice",
+            **{name: folder / name for name in ("student", "control", "companions")},
+            metrics=folder / "metrics.json",
+            history=folder / "curves.csv",
+        )
+        torch.use_deterministic_algorithms(mode=False)
+        return json.loads((folder / "metrics.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_teaches(teach: Callable[..., dict[str, Any]], tmp_path: Path, name: str) -> None:
+    mix = MIXUP if name == "function_matching" else {"name": "none"}
+    found = teach({"mix": mix}, method={"name": name} | METHODS[name])
+    student, control = (artifact.load(tmp_path / folder) for folder in ("student", "control"))
+    assert not equal(student.network, control.network)
+    assert found["method"] == name
+    assert found["seeds"] == {"0": {one: found[one]["val_accuracy"] for one in ("student", "control")}}
+    assert found["verdict"] == "not shown"
+    assert found["gain_on_val"] == found["student"]["val_accuracy"] - found["control"]["val_accuracy"]
+    assert (found["gain_low"], found["gain_high"]) == (None, None)
+    parents = {"teacher"} if name not in ("mutual", "deeper") else set()
+    assert set(student.card.parents) == parents
+    assert student.card.architecture == SMALL
+
+
+def test_every_method_is_tried() -> None:
+    assert set(METHODS) == set(OBJECTIVES) - {"cross_entropy"}
+
+
+def test_the_control_is_a_student_of_labels_alone(
+    teach: Callable[..., dict[str, Any]], prepared: Path, settings: params.Params, tmp_path: Path
+) -> None:
+    """Trained by hand on the same seed it is the same to the bit; and with alpha 0 the teacher is never heard."""
+    found = teach({"epochs": 2}, method={"name": "hinton", "temperature": 4.0, "alpha": 0.0})
+    student, control = (artifact.load(tmp_path / folder).network for folder in ("student", "control"))
+    assert equal(student, control)
+    assert found["gain_on_val"] == 0
+    here = machine.choose(settings.compute, 0)
+    train, val = (batches.on_device(storage.load(prepared / name), here) for name in ("train", "val"))
+    training = settings.distill.training.model_copy(update={"epochs": 2})
+    alone = Asked(lambda step: torch.nn.functional.cross_entropy(step.student.logits, step.labels))
+    by_hand = new()
+    loop.fit(by_hand, Lesson(train, val, alone, training, settings.augment, here, 0), Run(tmp_path / "by hand"), "x")
+    torch.use_deterministic_algorithms(mode=False)
+    assert equal(by_hand, control)
+
+
+def test_the_teacher_gets_no_gradient_and_does_not_move(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    place = entered(prepared, settings, taught)
+    before = {name: value.clone() for name, value in place.teacher.state_dict().items()}
+    for name in ("hinton", "fitnet"):
+        method = params.Distill.model_validate(
+            settings.distill.model_dump(mode="json") | {"method": {"name": name} | METHODS[name]}
+        ).method
+        student = new()
+        loop.fit(student, place.lesson(student, method, settings.distill.training, 0), Run(tmp_path / name), "x")
+    assert all(torch.equal(before[name], value) for name, value in place.teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in place.teacher.parameters())
+    assert not place.teacher.training
+
+
+def entered(prepared: Path, settings: params.Params, taught: Path) -> school.School:
+    here = machine.choose(settings.compute, 0)
+    found = school.enter(
+        prepared / "train", prepared / "val", taught / "teacher", taught / "advice", settings.augment, here
+    )
+    torch.use_deterministic_algorithms(mode=False)
+    return found
+
+
+def test_seeds_are_told_apart_and_the_first_goes_on(teach: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    many, first = teach(seeds=3, to="many"), teach(seeds=1, to="one")
+    assert list(many["seeds"]) == ["0", "1", "2"]
+    assert many["student"] == first["student"]
+    assert files.digest(tmp_path / "many/student/weights.safetensors") == files.digest(
+        tmp_path / "one/student/weights.safetensors"
+    )
+    rows = (tmp_path / "many/curves.csv").read_text().splitlines()[1:]
+    names = [f"{name}{ending}" for ending in ("", "-1", "-2") for name in ("control", "student")]
+    assert [row.split(",")[0] for row in rows] == names
+
+
+def test_the_verdict_is_that_of_a_paired_t_test() -> None:
+    students, controls = [0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.91]
+    gains = [one - other for one, other in zip(students, controls, strict=True)]
+    expected = stats.ttest_rel(students, controls).confidence_interval(0.95)
+    found = statistics.mean_interval(gains, 0.95)
+    assert found == pytest.approx((expected.low, expected.high))
+    assert statistics.mean_interval(gains[:1], 0.95) is None
+    assert statistics.mean_interval([0.02, 0.02], 0.95) == (0.02, 0.02)
+    assert [verdict.word(one) for one in ((0.01, 0.02), (-0.02, -0.01), (-0.01, 0.02), (0.0, 0.02), None)] == [
+        "helps",
+        "hurts",
+        "not shown",
+        "not shown",
+        "not shown",
+    ]
+
+
+def test_without_a_control_nothing_is_claimed(teach: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    found = teach(control=False, seeds=2)
+    assert (found["verdict"], found["control"], found["gain_on_val"]) == ("no control", None, None)
+    assert found["seeds"]["1"]["control"] is None
+    assert artifact.absent(tmp_path / "control") == "distill.control is false, or nothing was distilled"
+    with pytest.raises(Refusal, match="is not a model"):
+        artifact.load(tmp_path / "control")
+
+
+def test_peers_both_learn_and_both_have_controls(
+    teach: Callable[..., dict[str, Any]], prepared: Path, settings: params.Params, tmp_path: Path
+) -> None:
+    found = teach({"epochs": 6, "patience": 6}, method={"name": "mutual", "peer": PEER})
+    peer = artifact.load(tmp_path / "companions/peer")
+    assert peer.card.architecture.model_dump() == PEER
+    assert files.read_json(tmp_path / "companions/companions.json") == {"names": ["peer", "peer-control"]}
+    val = batches.on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
+    torch.use_deterministic_algorithms(mode=False)
+    accuracy = evaluation.accuracy(evaluation.logits(peer.network, val), val.labels)
+    assert found["companions"]["peer"]["val_accuracy"] == accuracy
+    assert accuracy > 0.6 < found["student"]["val_accuracy"]
+    assert found["companions"]["peer"]["control"]["epochs"] == 6
+    assert found["taught_by"] == "a peer"
+
+
+def test_generations_teach_each_other(teach: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    found = teach(guide={"name": "itself", "generations": 3})
+    student = artifact.read_card(tmp_path / "student")
+    assert student.parents == {"generation-2": files.digest(tmp_path / "companions/generation-2")}
+    second, first = (artifact.read_card(tmp_path / f"companions/generation-{n}") for n in (2, 1))
+    assert second.parents == {"generation-1": files.digest(tmp_path / "companions/generation-1")}
+    assert first.parents == {"control": files.digest(tmp_path / "control")}
+    assert list(found["companions"]) == ["generation-1", "generation-2"]
+    assert found["taught_by"] == "itself"
+    networks = [artifact.load(tmp_path / name).network for name in ("student", "control", "companions/generation-1")]
+    assert not equal(networks[0], networks[1])
+    assert not equal(networks[0], networks[2])
+
+
+def test_the_teacher_itself_may_go_on(teach: Callable[..., dict[str, Any]], taught: Path, tmp_path: Path) -> None:
+    found = teach(student={"name": "teacher"})
+    assert equal(artifact.load(tmp_path / "student").network, artifact.load(taught / "teacher").network)
+    before = json.loads((taught / "teacher.json").read_text())
+    assert found["student"]["val_accuracy"] == before["val_accuracy"]
+    assert (found["student"]["epochs"], found["verdict"], found["taught_by"]) == (0, "no control", "nobody")
+    assert artifact.read_card(tmp_path / "student").parents == {"teacher": files.digest(taught / "teacher")}
+    assert (tmp_path / "curves.csv").read_text().count("\n") == 1
+
+
+def test_a_layer_that_is_not_there_stops_before_training(teach: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    wrong = {"layers": [{"student": "blocks.0", "teacher": "blocks.7"}], "weight": 1.0}
+    with pytest.raises(Refusal, match=r"the teacher has no layer 'blocks\.7'; near it: blocks"):
+        teach(control=False, method={"name": "fitnet"} | wrong)
+    torch.use_deterministic_algorithms(mode=False)
+    assert not list((tmp_path / "run").rglob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("name", ["fitnet", "crd", "mutual", "deeper"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_what_a_loss_learns_is_resumed_to_the_bit(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, name: str, optimizer: str
+) -> None:
+    """Adapters, memories and peers too; it ended in the second epoch."""
+    place = entered(prepared, settings, taught)
+    method = params.Distill.model_validate(
+        settings.distill.model_dump(mode="json") | {"method": {"name": name} | METHODS[name]}
+    ).method
+    training = settings.distill.training.model_copy(update={"optimizer": OPTIMIZERS[optimizer], "epochs": 2})
+    whole, broken = new(), new()
+
+    def lesson(network: torch.nn.Module) -> Lesson:
+        return place.lesson(network, method, training, 0, begin=lambda _: new(seed=9))
+
+    unbroken = lesson(whole)
+    loop.fit(whole, unbroken, Run(tmp_path / "whole"), "x")
+    first, calls = lesson(broken), iter(range(99))
+    plain = first.objective.forward
+
+    def deadly(step: object) -> torch.Tensor:
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        return plain(step)  # pyright: ignore[reportArgumentType]
+
+    object.__setattr__(first.objective, "forward", deadly)
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(broken, first, Run(tmp_path / "broken"), "x")
+    again, resumed = new(seed=3), None
+    resumed = lesson(again)
+    loop.fit(again, resumed, Run(tmp_path / "broken"), "x")
+    assert equal(whole, again)
+    assert equal(unbroken.objective, resumed.objective)
+    assert list(resumed.objective.parameters())
+    state = checkpoint.load(tmp_path / "broken/scratch/x.checkpoint")
+    assert state is not None
+    assert any(key.startswith("objective.") for key in state.network)
+
+
+def test_a_peer_moves_as_the_student_does(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    """Two equal networks with equal beginnings say the same, so that mutual learning is learning alone; in both."""
+    place = entered(prepared, settings, taught)
+    for optimizer in ("sgd", "muon"):
+        student = families_without_dropout()
+        training = settings.distill.training.model_copy(update={"optimizer": OPTIMIZERS[optimizer], "epochs": 2})
+        method = params.Mutual(name="mutual", peer=SMALL)
+        lesson = place.lesson(student, method, training, 0, begin=lambda _: families_without_dropout())
+        loop.fit(student, lesson, Run(tmp_path / optimizer), "x")
+        pairs = zip(student.parameters(), lesson.objective.peers()[0].parameters(), strict=True)
+        assert all(torch.allclose(one, other, atol=1e-4) for one, other in pairs)
+        assert not equal(student, families_without_dropout())
+
+
+def families_without_dropout() -> torch.nn.Module:
+    from stages.core.networks import families
+
+    torch.manual_seed(0)
+    return families.build(SMALL.model_copy(update={"hidden_layers": 0}), 3, 8)
+
+
+def test_accumulated_parts_are_the_whole_batch(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    """With a teacher beside it, too."""
+    place = entered(prepared, settings, taught)
+    ends = []
+    for parts in (1, 2):
+        student = families_without_dropout()
+        lesson = place.lesson(student, settings.distill.method, settings.distill.training, 0)
+        lesson = replace(change(lesson, optimizer=OPTIMIZERS["sgd"], epochs=1), seed=0)
+        for module in student.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.requires_grad_(False)  # which keeps its statistics still
+        loop.fit(student, change(lesson, accumulate=parts), Run(tmp_path / str(parts)), "x")
+        ends.append(student)
+    pairs = zip(ends[0].parameters(), ends[1].parameters(), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
