@@ -15,7 +15,7 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from stages import report
+from stages import evaluate, report
 from stages.core import params, words
 from stages.core.reporting import charts, comparison, examples, findings, lineage, rendering
 from stages.core.running import files, sources
@@ -197,7 +197,7 @@ METRICS = {
 
 def distilled(lesson: dict[str, Any], seeds: Mapping[str, tuple[float, float | None]], **others: Any) -> dict[str, Any]:
     """What distill wrote, with a control for every seed or for none."""
-    taught = all(control is not None for _, control in seeds.values())
+    taught = bool(seeds) and all(control is not None for _, control in seeds.values())
     gains = [student - control for student, control in seeds.values() if control is not None]
     return {
         "student": lesson,
@@ -484,6 +484,22 @@ def test_a_verdict_without_a_control_stops_the_report(change: dict[str, Any], al
         build(alone)
 
 
+def test_lessons_without_a_seed_stop_the_report(alone: World, build: Build) -> None:
+    alone.write("distill", **distilled(LESSON, {}))
+    with pytest.raises(Refusal, match=r"distill\.json: .* disagree whether there was a lesson"):
+        build(alone)
+
+
+def test_every_parent_that_is_named_is_the_one_at_hand(tmp_path: Path, build: Build) -> None:
+    """A student of its own control names that; a pruned network names the teacher of its recovery too."""
+    world = World(tmp_path)
+    path = world.root / "models/pruned/model.json"
+    card = files.read_json(path)
+    files.write_json(path, card | {"parents": card["parents"] | {"teacher": "another"}})
+    with pytest.raises(Refusal, match=r"pruned was not made from .*teacher"):
+        build(world)
+
+
 @pytest.mark.parametrize("taught_by", ["itself", "a peer"])
 def test_a_student_that_no_teacher_taught_has_none_among_its_parents(
     taught_by: str, tmp_path: Path, build: Build
@@ -496,6 +512,7 @@ def test_a_student_that_no_teacher_taught_has_none_among_its_parents(
         build(world)
     meet_parents(world, without="teacher")
     page = build(world)
+    assert "The student also hears " + taught_by in page.text
     assert f"hinton, taught by {taught_by}" in page.text
     assert f"The student was taught by {taught_by}" in page.text
     assert page.row("a friend") == [share(0.654), "2 of 3", share(0.543)]
@@ -515,7 +532,7 @@ def meet_parents(world: World, without: str = "") -> None:
 
 def test_a_teacher_that_goes_on_as_it_is_was_not_distilled(alone: World, build: Build) -> None:
     lesson = LESSON | {"best_epoch": 0, "epochs": 0}
-    alone.write("distill", **distilled(lesson, {"0": (0.876, None)}, taught_by="nobody"))
+    alone.write("distill", **distilled(lesson, {}, taught_by="nobody"))
     path = alone.metrics / "curves/distill.csv"
     pd.read_csv(path).head(0).to_csv(path, index=False)
     with pytest.raises(Refusal, match=r"student was not made from .*teacher"):
@@ -741,3 +758,28 @@ def test_any_network_is_said_as_a_person_would(
     card = files.read_json(world.root / "models/teacher/model.json")
     card |= {"architecture": network.model_dump(mode="json"), "origin": {"weights": origin}}
     assert lineage.describe(findings.Model.model_validate(card)) == expected
+
+
+def test_evaluate_leaves_out_a_control_that_is_absent(
+    prepared: Path, settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(folder: Path, split: Any, here: Any) -> np.ndarray:
+        assert folder.name != "control"
+        return np.eye(len(split.facts.classes))[split.labels] * 0.7 + 0.1
+
+    monkeypatch.setattr(evaluate, "probabilities", answers)
+    files.write_json(tmp_path / "control/absent.json", {"reason": "distill.control is false"})
+    paths: dict[str, Any] = {name: tmp_path / name for name in (*NETWORKS, "answers")}
+    paths |= {name: tmp_path / f"{name}.csv" for name in ("classes", "confusion")}
+    evaluate.main(
+        run=Run(tmp_path / "run"),
+        **settings.pick(("evaluate", "compute", "seed")),
+        test=prepared / "test",
+        **paths,
+        metrics=tmp_path / "evaluate.json",
+    )
+    found = findings.read(tmp_path / "evaluate.json", findings.Evaluated)
+    assert found.control is None
+    assert found.student.agreement == found.student.accuracy == 1
+    assert set(findings.read_classes(paths["classes"])["network"]) == set(SHIPPED)
+    assert "control" not in findings.read_answers(paths["answers"], control=False)

@@ -49,9 +49,9 @@ class Twins(Found):
 
 
 class Companion(Lesson):
-    """A network that was trained along: a peer, or an earlier generation."""
+    """A network that was trained along: a peer, or an earlier generation, which has no control of its own."""
 
-    control: Lesson | None
+    control: Lesson | None = None
 
 
 class Distilled(Found):
@@ -59,7 +59,7 @@ class Distilled(Found):
 
     student: Lesson
     control: Lesson | None
-    seeds: dict[str, Twins] = Field(min_length=1)
+    seeds: dict[str, Twins]
     verdict: Literal["helps", "hurts", "not shown", "no control"]
     gain_on_val: float | None
     gain_low: float | None
@@ -79,6 +79,8 @@ class Distilled(Found):
         told = {self.control is not None, self.verdict != "no control", self.gain_on_val is not None}
         if controls | told not in ({True}, {False}):
             raise ValueError("control, seeds, verdict and gain_on_val disagree whether there is a control")
+        if bool(self.seeds) != (self.taught_by != "nobody"):
+            raise ValueError("seeds and taught_by disagree whether there was a lesson")
         return self
 
 

@@ -34,8 +34,12 @@ def read(folders: Mapping[str, Path], file: Path, distilled: Distilled) -> Pedig
     models = {name: findings.read(folder / "model.json", Model) for name, folder in present.items()}
     digests = {name: files.digest(folder) for name, folder in present.items()}
     for name, parent in PARENTS.items():
-        if name in present and not _descends(models[name], models[parent], parent, digests[parent], distilled):
+        if name in present and not _descends(models[name], models[parent], parent, distilled):
             raise Refusal(f"{folders[name]} was not made from {folders[parent]}: `dvc repro` rebuilds it")
+    for name, model in models.items():
+        for parent, digest in model.parents.items():
+            if digests.get(parent, digest) != digest:
+                raise Refusal(f"{folders[name]} was not made from {folders[parent]}: `dvc repro` rebuilds it")
     links = [Link(name, digests[name][:SHORT], describe(models[name])) for name in SHIPPED]
     return Pedigree(models, [*links, Link(file.name, files.digest(file)[:SHORT], "the file that is shipped")])
 
@@ -49,13 +53,13 @@ def _there(folder: Path, distilled: Distilled) -> bool:
     return there
 
 
-def _descends(model: Model, parent: Model, name: str, digest: str, distilled: Distilled) -> bool:
-    """A student names the teacher only if that taught it; one that is the teacher itself has the teacher's weights."""
-    if name != "teacher" or distilled.taught_by == "teacher":
-        return model.parents.get(name) == digest
-    if distilled.taught_by == "nobody":
-        return model.parents.get(name, digest) == digest and model.weights_sha256 == parent.weights_sha256
-    return name not in model.parents
+def _descends(model: Model, parent: Model, name: str, distilled: Distilled) -> bool:
+    """A student names the teacher unless somebody else taught it; one that is the teacher has the teacher's weights."""
+    if name != "teacher":
+        return name in model.parents
+    if distilled.taught_by == "nobody" and model.weights_sha256 != parent.weights_sha256:
+        return False
+    return (name in model.parents) == (distilled.taught_by in ("teacher", "nobody"))
 
 
 def describe(model: Model) -> str:

@@ -60,7 +60,7 @@ def caution(seed: int, findings: Findings) -> str:
     others = len(findings.distilled.seeds) - 1
     again = f" but the student, which {words.plural(others, 'other seed')} tried too for the verdict on distillation"
     return (
-        f"One seed ({seed}): every network was trained once{again if others else ''}. Differences between networks "
+        f"One seed ({seed}): every network was trained once{again if others > 0 else ''}. Differences between networks "
         "below the interval mean nothing, and one that is shown holds for these networks, not for the methods that "
         "made them."
     )
@@ -141,7 +141,7 @@ def pair_on_test(found: Comparison, confidence: float) -> str:
 def goes_on(findings: Findings) -> str:
     """Which student the page is about."""
     seeds = list(findings.distilled.seeds)
-    if len(seeds) == 1:
+    if len(seeds) < 2:
         return ""
     return f"The student that goes on is that of the first seed ({seeds[0]}), not the best one."
 
