@@ -15,6 +15,7 @@ from stages.core.running.sources import ROOT
 from stages.core.training.optimizers import OPTIMIZERS
 from stages.core.training.schedules import SCHEDULES
 
+HINTON = "{name: hinton, temperature: 4.0, alpha: 0.9}"
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
@@ -51,12 +52,79 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ("device: auto", "device: gpu", r"compute\.device: .*'cuda'"),
         ("  image_size: 16\n", "", r"prepare\.image_size is missing"),
         ("seed: 0", "seed: [", r"is not YAML"),
+        ("method: {name: hinton", "method: {name: cross_entropy", r"distill\.method: .*'hinton', 'standardised'"),
+        (
+            HINTON,
+            "{name: dkd, temperature: 4.0, alpha: 1.0, beta: -1, warm_up_epochs: 2}",
+            r"beta.*greater than or equal",
+        ),
+        (HINTON, "{name: fitnet, layers: [], weight: 1.0}", r"layers: .*at least 1 item"),
+        (HINTON, "{name: fitnet, layers: [{student: a}], weight: 1.0}", r"teacher is missing"),
+        (HINTON, "{name: function_matching, temperature: 1.0}", r"distill\.method: function_matching needs blended"),
+        ("control: true", "control: 1", r"distill\.control: .*valid boolean"),
+        ("seeds: 3", "seeds: 0", r"distill\.seeds: .*greater than or equal to 1"),
+        ("views: 0", "views: -1", r"advise\.views"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(tmp_path: Path, before: str, after: str, message: str) -> None:
     assert before in TEXT
     path = tmp_path / "params.yaml"
     path.write_text(TEXT.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(Refusal, match=message):
+        params.load(path)
+
+
+FITNET = "{name: fitnet, layers: [{student: a, teacher: b}], weight: 1.0}"
+DKD = "{name: dkd, temperature: 4.0, alpha: 1.0, beta: 2.0, warm_up_epochs: 2}"
+DEEPER = "{name: deeper, layers: [a], deepest: b, temperature: 1.0, alpha: 0.1, hint: 0.1}"
+CRD = "{name: crd, layers: {student: a, teacher: b}, weight: 1, size: 8, negatives: 8, temperature: 0.1, momentum: 0.5}"
+MIXED = "mix: {name: mixup, alpha: 1.0}"
+STUDENT = "{name: residual_cnn, blocks: 6, hidden_layers: 1}"
+VIEWS = ("views: 0", "views: 4")
+ITSELF = ("guide: {name: teacher}", "guide: {name: itself, generations: 2}")
+ENSEMBLE = "{name: ensemble, members: [{name: resnet9, width: 0.5}, {name: resnet9, width: 1.0}]}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            [VIEWS, (HINTON, FITNET)],
+            r"distill\.method: fitnet looks .*set advise\.views to 0",
+        ),
+        (
+            [VIEWS, ("recovery: " + HINTON, "recovery: " + FITNET)],
+            r"prune\.recovery: fitnet looks at",
+        ),
+        ([VIEWS, ("recovery: null", "recovery: " + FITNET)], r"quantize\.recovery: fitnet looks at"),
+        ([VIEWS, ("distill:", MIXED)], r"distill\.training\.mix: views are blended by advise\.mix"),
+        (
+            [(HINTON, DKD), ("distill:", MIXED)],
+            r"method: dkd needs one label a picture; set distill\.training\.mix",
+        ),
+        ([VIEWS, (HINTON, DKD), ("advise:", MIXED)], r"dkd needs one label a picture; set advise\.mix"),
+        ([("processes: 1", "processes: 2"), (HINTON, CRD)], r"crd remembers every picture in one process"),
+        (
+            [ITSELF, (HINTON, DEEPER)],
+            r"yaml: distill: method deeper listens to no earlier generation; set guide to \{name: teacher\}$",
+        ),
+        ([ITSELF, ("control: true", "control: false")], r"set control to true"),
+        ([ITSELF, (STUDENT, "{name: teacher}")], r"goes on as it came"),
+        ([(STUDENT, "{name: teacher}"), ("{name: resnet18, stem: small, width: 0.5}", ENSEMBLE)], r"cannot be pruned"),
+    ],
+)
+def test_what_sections_must_agree_on(tmp_path: Path, changes: list[tuple[str, str]], message: str) -> None:
+    text = TEXT
+    for before, after in changes:
+        if before.endswith(":"):  # the first mix of that section
+            head, section, rest = text.partition(f"\n{before}\n")
+            assert section
+            text = head + section + rest.replace("mix: {name: none}", after, 1)
+        else:
+            assert before in text
+            text = text.replace(before, after, 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(Refusal, match=message):
         params.load(path)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,10 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stages import benchmark, export, quantize
-from stages.core import evaluation, loading, machine, params, quantization
+from stages.core import advice, evaluation, loading, machine, params, quantization
 from stages.core.batches import on_device
 from stages.core.datasets import storage
 from stages.core.networks import artifact, families
+from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from stages.core.shipping import gate, running, writing
@@ -39,19 +41,26 @@ def models(settings: params.Params, prepared: Path, tmp_path_factory: pytest.Tem
         network(torch.randn(16, 3, 8, 8))
     for name in FOLDERS[:3]:
         artifact.save_float(root / name, network, SMALL, facts)
+    said = files.digest(root / "teacher"), files.digest(prepared / "train")
+    advice.Record(settings.advise, settings.augment, *said, len(facts.classes)).write(root / "advice")
+    make_integer(root, prepared, settings, settings.quantize, "quantized")
+    return root
+
+
+def make_integer(models: Path, prepared: Path, settings: params.Params, wanted: params.Quantize, name: str) -> None:
     quantize.main(
-        run=Run(root / "run"),
-        quantize=settings.quantize,
+        run=Run(models / f"run-{name}"),
+        quantize=wanted,
+        augment=settings.augment,
         compute=settings.compute,
         seed=0,
-        calibration=prepared / "calibration",
-        val=prepared / "val",
-        pruned=root / "pruned",
-        quantized=root / "quantized",
-        metrics=root / "quantize.json",
+        **{split: prepared / split for split in ("train", "calibration", "val")},
+        **{given: models / given for given in ("teacher", "advice", "pruned")},
+        quantized=models / name,
+        metrics=models / f"metrics-{name}.json",
+        history=models / f"{name}.csv",
     )
     torch.use_deterministic_algorithms(mode=False)
-    return root
 
 
 def ship(settings: params.Params, prepared: Path, models: Path, to: Path, **limits: float) -> Path:
@@ -84,11 +93,41 @@ def test_the_integer_artifact_holds_integers(models: Path) -> None:
         assert weights[f"{name}_scale"].numel() == len(value), "a scale for each channel"
 
 
+RECOVERIES: list[dict[str, Any]] = [
+    {"name": "hinton", "temperature": 4.0, "alpha": 0.9},
+    {"name": "fitnet", "layers": [{"student": "blocks.0.conv2", "teacher": "blocks.0"}], "weight": 1.0},
+]
+
+
+@pytest.mark.parametrize("recovery", RECOVERIES, ids=["hinton", "fitnet"])
+def test_an_integer_network_learns_on(
+    models: Path, settings: params.Params, prepared: Path, recovery: dict[str, Any]
+) -> None:
+    """From a teacher, roundings included: other codes, of as few levels, that come back to the bit."""
+    wanted = settings.quantize.model_dump(mode="json") | {"recovery": recovery}
+    wanted["training"] |= {"batch_size": 16, "epochs": 2, "optimizer": wanted["training"]["optimizer"] | {"rate": 1e-2}}
+    name = f"taught-{recovery['name']}"
+    make_integer(models, prepared, settings, params.Quantize.model_validate(wanted), name)
+    found = json.loads((models / f"metrics-{name}.json").read_text())
+    assert found["recovery"]["epochs"] == 2
+    assert found["most_levels_in_a_channel"] <= 255
+    assert (models / f"{name}.csv").read_text().count("quantized") == 2
+    before, after = (load_file(models / folder / "weights.safetensors") for folder in ("quantized", name))
+    codes = [key for key in before if before[key].dtype == torch.int8]
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[key], after[key]) for key in codes)
+    val = on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
+    torch.use_deterministic_algorithms(mode=False)
+    answers = evaluation.logits(loading.load(models / name).network, val)
+    assert evaluation.accuracy(answers, val.labels) == found["val_accuracy"] == found["recovery"]["val_accuracy"]
+    assert set(artifact.read_card(models / name).parents) == {"pruned", "teacher"}
+
+
 def test_the_integer_network_comes_back_to_the_bit(models: Path, settings: params.Params, prepared: Path) -> None:
     pictures = on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
     first, again = (loading.load(models / "quantized").network for _ in range(2))
     assert torch.equal(evaluation.logits(first, pictures), evaluation.logits(again, pictures))
-    assert json.loads((models / "quantize.json").read_text())["most_levels_in_a_channel"] <= 255
+    assert json.loads((models / "metrics-quantized.json").read_text())["most_levels_in_a_channel"] <= 255
 
 
 def test_a_float_loader_refuses_an_integer_model(models: Path) -> None:

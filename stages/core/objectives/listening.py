@@ -29,7 +29,11 @@ class Listening:
         logits = network(images)
         silent = [path for path in self._paths if path not in self._said]
         if silent:
-            raise Refusal(f"{self._whose}'s layer {silent[0]} is not asked when the network answers")
+            asked = [name for name, layer in network.named_modules() if name and not list(layer.children())]
+            raise Refusal(
+                f"{self._whose}'s layer {silent[0]} is not asked when the network answers, as its inner ones may be: "
+                f"{', '.join(asked[:LISTED])}"
+            )
         return Answer(logits.float(), dict(self._said))
 
     def close(self) -> None:
@@ -38,6 +42,7 @@ class Listening:
 
     def _note(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
         def note(_module: nn.Module, _given: Any, said: Any) -> None:
+            said = getattr(said, "value", said)  # integers of Brevitas come with their scale
             if not isinstance(said, Tensor) or said.ndim not in (2, 3, 4):
                 raise Refusal(f"{self._whose}'s layer {path} says no maps, tokens or vectors: name another")
             self._said[path] = said

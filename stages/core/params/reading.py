@@ -33,6 +33,8 @@ def _explain(detail: ErrorDetails) -> str:
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
         return f"{name} is missing"
+    if detail["type"] == "value_error" and isinstance(detail["input"], dict):  # what entries must agree on
+        return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{name}: {detail['msg']}, got {detail['input']!r}"
 
 
