@@ -109,7 +109,7 @@ def test_what_cannot_be_done_is_one_line(words: tuple[str, ...], message: str, m
     assert "\n" not in code
 
 
-@pytest.mark.parametrize("words", [(), ("data",), ("data", "chek", "."), ("data", "check")])
+@pytest.mark.parametrize("words", [(), ("data",), ("data", "chek", "."), ("data", "check"), ("study", "x")])
 def test_a_wrong_command_line_is_status_2(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     assert lightvision(monkeypatch, *words) == 2
 

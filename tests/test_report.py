@@ -760,6 +760,31 @@ def test_any_network_is_said_as_a_person_would(
     assert lineage.describe(findings.Model.model_validate(card)) == expected
 
 
+def test_studies_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    points = [
+        {"experiment": f"run-{t}", "at": {"a <b>parameter</b>": t}, "value": t / 100, "low": -0.01, "high": t / 50}
+        | {"verdict": None}
+        for t in (1.5, 3)
+    ]
+    study = {"schema": 1, "title": "A <study>", "x": "a <b>parameter</b>", "y": None, "value": "distill.gain_on_val"}
+    study |= {"points": points, "commit": "c" * 40, "machine": {"cpu": "A <CPU>"}, "date": "2026-01-02"}
+    files.write_json(world.metrics / "studies/one.json", study)
+    html = world.build(params.load(sources.ROOT / "params.yaml"))
+    page = Page(html)
+    assert page.row("1.5") == ["+1.5", "[−1.0, +3.0]", "1", "not shown", "run-1.5"]
+    assert "A <study>" in page.text
+    assert "<b>parameter" not in html
+    assert f"Gathered 2026-01-02 at {'c' * 12} , on A <CPU>." in page.text
+    assert "#studies" in page.loads
+    assert vl_convert.vegalite_to_vega(json.loads(page.scripts[1])["study-one"])["marks"]
+
+
+def test_without_studies_the_page_has_no_place_for_them(page: Page) -> None:
+    assert "#studies" not in page.loads
+    assert "lightvision study" not in page.text
+
+
 def test_evaluate_leaves_out_a_control_that_is_absent(
     prepared: Path, settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
