@@ -91,13 +91,64 @@ def training(
     from lightvision import learning  # torch, torchvision and timm take seconds
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = path or make(Path(scratch) / "made", made)
-        listing = sources.listing(params.Own(name="folder", path=str(folder)), home())
-        split = prepare(listing, image_size, Path(scratch))
+        folder, split = gathered(path, made, image_size, Path(scratch))
         network = params.ResNet(name="resnet18", stem="auto", width=width)
         contest = learning.Contest(folder, split, network, precision, epochs, batch_size, workers)
         found = learning.compare(contest, rounds, Path(scratch))
-    found = {"data": folder.name, "pictures": len(split), "image_size": image_size, "batch_size": batch_size} | found
+    return tell(folder, split, batch_size, found, json)
+
+
+def add_distillation(members: Any, action: str) -> None:
+    text = (
+        "Train a student without a teacher, with a teacher that was asked once about views, and with one asked at each "
+        "step, in turns: seconds an epoch, and accuracy on a held-out fifth."
+    )
+    parser = _beside(members, action, text)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--width", type=float, default=0.25, help="of the ResNet-18 that teaches")
+    parser.add_argument("--blocks", type=int, default=4, help="of the residual CNN that learns")
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
+    parser.set_defaults(run=distillation)
+
+
+def distillation(
+    path: Path | None,
+    made: int,
+    image_size: int,
+    batch_size: int,
+    width: float,
+    blocks: int,
+    views: int,
+    precision: str,
+    epochs: int,
+    workers: int,
+    rounds: int,
+    json: Path | None,
+) -> int:
+    from lightvision import learning, teaching  # torch takes seconds
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, split = gathered(path, made, image_size, Path(scratch))
+        network = params.ResNet(name="resnet18", stem="auto", width=width)
+        student = params.ResidualCNN(name="residual_cnn", blocks=blocks, hidden_layers=0)
+        contest = learning.Contest(folder, split, network, precision, epochs, batch_size, workers)
+        found = teaching.compare(contest, student, views, rounds, Path(scratch))
+    return tell(folder, split, batch_size, found, json)
+
+
+def gathered(path: Path | None, made: int, image_size: int, scratch: Path) -> tuple[Path, Split]:
+    """The pictures, or made ones, prepared."""
+    folder = path or make(scratch / "made", made)
+    listing = sources.listing(params.Own(name="folder", path=str(folder)), home())
+    return folder, prepare(listing, image_size, scratch)
+
+
+def tell(folder: Path, split: Split, batch_size: int, found: dict[str, Any], json: Path | None) -> int:
+    size = split.facts.image_size
+    found = {"data": folder.name, "pictures": len(split), "image_size": size, "batch_size": batch_size} | found
     show(found)
     if json:
         files.write_json(json, found)
@@ -158,4 +209,4 @@ def rounded(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-COMMANDS = {"data": add_data, "training": add_training}
+COMMANDS = {"data": add_data, "training": add_training, "distillation": add_distillation}

@@ -75,13 +75,13 @@ def compare(contest: Contest, rounds: int, scratch: Path) -> dict[str, Any]:
 
     The ceiling is taken just before ours and just after, since shared machines change their pace.
     """
-    here = machine.choose(_compute(contest.precision), seed=0)
+    here = machine.choose(compute(contest.precision), seed=0)
     results: dict[str, list[Result]] = {name: [] for name in CONTENDERS}
     ceilings: list[float] = []
     for seed in progress.track(range(rounds), "rounds", rounds):
         torch.manual_seed(seed)
         start = families.build(contest.network, len(contest.split.facts.classes), contest.split.facts.image_size)
-        lesson = _lesson(contest, here, seed)
+        lesson = lesson_of(contest, here, seed)
         beside = [ceiling(contest, copy.deepcopy(start), lesson)]
         for name, train in CONTENDERS.items():
             network = here.place(copy.deepcopy(start))
@@ -115,9 +115,14 @@ def ceiling(contest: Contest, network: nn.Module, lesson: Lesson) -> float:
 
 def ours(contest: Contest, network: nn.Module, lesson: Lesson, _seed: int, scratch: Path) -> float:
     loop.fit(network, lesson, Run(scratch), "ours")
-    events = [json.loads(line) for line in (scratch / "journal.jsonl").read_text().splitlines()]
-    paces = [event["values"]["pictures_per_second"] for event in events if event["event"] == "step"]
+    paces = measured(scratch, "pictures_per_second")
     return median(paces[1:] or paces)
+
+
+def measured(folder: Path, what: str) -> list[float]:
+    """Of each epoch, as our loop told it in its journal."""
+    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    return [event["values"][what] for event in events if event["event"] == "step"]
 
 
 def plain(contest: Contest, network: nn.Module, lesson: Lesson, seed: int, _scratch: Path) -> float:
@@ -225,7 +230,7 @@ class _Chosen:
         return self.transform(image) if self.transform else image, label
 
 
-def _lesson(contest: Contest, here: Machine, seed: int) -> Lesson:
+def lesson_of(contest: Contest, here: Machine, seed: int) -> Lesson:
     """The prepared split in two, as the stages hold it."""
     train, val = (
         batches.on_device(Split(contest.split.facts, contest.split.images[rows], contest.split.labels[rows]), here)
@@ -275,7 +280,7 @@ def _wait(here: Machine) -> None:
         torch.cuda.synchronize(here.device)
 
 
-def _compute(precision: str) -> params.Compute:
+def compute(precision: str) -> params.Compute:
     return params.Compute(
         device="auto",
         precision=precision,  # pyright: ignore[reportArgumentType]

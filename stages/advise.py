@@ -3,10 +3,9 @@
 import shutil
 
 import torch
-from torch import Tensor
 
 from stages.core import advice as said
-from stages.core import batches, machine, params, views
+from stages.core import batches, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact
 from stages.core.running import files, progress
@@ -31,18 +30,12 @@ def main(
     if guide.card.facts.classes != split.facts.classes:
         raise Refusal(f"{teacher} knows other classes than {train}: `dvc repro train_teacher` trains it on these")
     network, pictures = here.place(guide.network), batches.on_device(split, here)
-    places = batches.parts_in_order(pictures)
-    chosen = list(places) if pictures.streamed else [numbers.to(here.device) for numbers in places]
     advice.mkdir()
     right, told = 0.0, 0
     for number in progress.track(range(advise.views), "views", advise.views):
         kept = run.scratch / said.name(number)
         if not kept.exists():  # a stage that was interrupted goes on after its last view
-            view = views.draw(pictures, augment, advise.mix, advise.seed, number)
-            answers: list[Tensor] = []
-            with torch.no_grad(), here.autocast():
-                answers += [network(images).float() for images, _ in views.parts(pictures, view, chosen)]
-            said.save(kept, torch.cat(answers), advise)
+            said.save(kept, said.ask(network, pictures, advise, augment, number, here), advise)
         shutil.copyfile(kept, advice / kept.name)
         logits = said.unpack(said.load(kept), len(split.facts.classes))
         right += (logits.argmax(dim=1) == torch.from_numpy(split.labels)).sum().item()

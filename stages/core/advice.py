@@ -10,10 +10,11 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from stages.core import params, views
+from stages.core import batches, params, views
 from stages.core.batches import WHOLE, Batch, Order, Part, Pictures
+from stages.core.machine import Machine
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
@@ -81,6 +82,17 @@ class Views:
         path = self.folder / name(number)
         kept = {key: values.to(device) for key, values in load(path).items()}
         return lambda numbers: unpack({key: values[numbers] for key, values in kept.items()}, self.record.classes)
+
+
+def ask(
+    network: nn.Module, pictures: Pictures, wanted: params.Advise, augment: params.Augment, number: int, here: Machine
+) -> Tensor:
+    """What the network says of a view, picture by picture."""
+    places = batches.parts_in_order(pictures)
+    chosen = list(places) if pictures.streamed else [numbers.to(here.device) for numbers in places]
+    view = views.draw(pictures, augment, wanted.mix, wanted.seed, number)
+    with torch.no_grad(), here.autocast():
+        return torch.cat([network(images).float() for images, _ in views.parts(pictures, view, chosen)])
 
 
 def name(number: int) -> str:
