@@ -227,13 +227,13 @@ class Findings:
         """A control stands in all of them or in none."""
         wanted = self.distilled.control is not None
         there = {
-            "metrics/evaluate.json": self.evaluated.control is not None,
-            "metrics/classes.csv": "control" in set(self.classes["network"]),
+            "evaluate.json": self.evaluated.control is not None,
+            "classes.csv": "control" in set(self.classes["network"]),
             "answers.csv": "control" in self.answers,
         }
         for name, found in there.items():
             if found != wanted:
-                told = "has a control and metrics/distill.json has none" if found else "has no control"
+                told = "has a control and distill.json has none" if found else "has no control"
                 raise Refusal(f"{name} {told}: `dvc repro` writes it anew")
 
     @property

@@ -48,7 +48,7 @@ def _there(folder: Path, distilled: Distilled) -> bool:
     """A control that was not trained is a folder that only says so."""
     there = not (folder / ABSENT).is_file() or (folder / "model.json").exists()
     if there != (distilled.control is not None):
-        said = "holds a control, metrics/distill.json none" if there else "holds no control, metrics/distill.json one"
+        said = "holds a control, distill.json none" if there else "holds no control, distill.json one"
         raise Refusal(f"{folder} {said}: `dvc repro` rebuilds it")
     return there
 
