@@ -67,7 +67,8 @@ def compare(
 
 
 def ours(pictures: Pictures, batch_size: int, epoch: int) -> Batches:
-    return batches.shuffled(pictures, batch_size, AUGMENT, UNMIXED, seed=0, epoch=epoch)
+    stream = batches.shuffled(pictures, batch_size, AUGMENT, UNMIXED, seed=0, epoch=epoch)
+    return ((batch.images, batch.labels) for batch in stream)
 
 
 def torchvision(

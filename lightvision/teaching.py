@@ -21,7 +21,7 @@ from stages.core.advice import Record, Views
 from stages.core.machine import Machine
 from stages.core.networks import families
 from stages.core.networks.artifact import Card, Model
-from stages.core.running import progress
+from stages.core.running import files, progress
 from stages.core.running.journal import Run
 from stages.core.schooling.school import School
 from stages.core.training import loop
@@ -77,13 +77,14 @@ def _open(contest: Contest, views: int, here: Machine, scratch: Path) -> tuple[S
     loop.fit(network, lesson, Run(scratch / "teacher"), "teacher")
     accuracy = evaluation.accuracy(evaluation.logits(network, lesson.val), lesson.val.labels)
     wanted = params.Advise(views=views, mix=UNMIXED, keep=None, precision="bfloat16", seed=0)
-    seconds: list[float] = []
+    seconds, digests = list[float](), list[str]()
     for number in range(views):
         began = time.perf_counter()
         said = advice.ask(network.eval(), lesson.train, wanted, AUGMENT, number, here)
         advice.save(scratch / advice.name(number), said, wanted)
+        digests.append(files.digest(scratch / advice.name(number)))
         seconds.append(time.perf_counter() - began)
-    spoken = Views(Record(wanted, AUGMENT, "", "", len(facts.classes)), scratch)
+    spoken = Views(Record(wanted, AUGMENT, "", "", len(facts.classes), tuple(digests)), scratch)
     model = Model(network, Card(contest.network, facts))
     return School(facts, lesson.train, lesson.val, model, spoken, AUGMENT, here), accuracy, median(seconds)
 

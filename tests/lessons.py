@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, params.Optimizer] = {
 class Asked(Objective):
     """Whatever a function says of a step."""
 
-    def __init__(self, loss: Callable[[Step], Tensor]) -> None:
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
         super().__init__()
         self._loss = loss
 

@@ -76,7 +76,7 @@ def teach(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path)
     """The stage, with one seed and one epoch unless said otherwise; what it wrote lies in tmp_path."""
 
     def run(training: dict[str, Any] | None = None, to: str = ".", **changes: Any) -> dict[str, Any]:
-        wanted = settings.distill.model_dump(mode="json") | {"seeds": 1} | changes
+        wanted: dict[str, Any] = settings.distill.model_dump(mode="json") | {"seeds": 1} | changes
         wanted["training"] |= {"epochs": 1} | (training or {})
         folder = tmp_path / to
         folder.mkdir(exist_ok=True)
@@ -329,3 +329,22 @@ def test_accumulated_parts_are_the_whole_batch(
         ends.append(student)
     pairs = zip(ends[0].parameters(), ends[1].parameters(), strict=True)
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_listened_to(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    """What layers say gets out of compiled code, and teaches the same."""
+    place = entered(prepared, settings, taught)
+    method = params.FitNet(name="fitnet", layers=(params.LayerPair.model_validate(PAIR),), weight=10.0)
+    training = settings.distill.training.model_copy(update={"optimizer": OPTIMIZERS["sgd"], "epochs": 1})
+    ends = []
+    for mode in ("off", "default"):
+        here = replace(place, machine=replace(place.machine, compile=mode))
+        student = families_without_dropout()
+        loop.fit(student, here.lesson(student, method, training, 0), Run(tmp_path / mode), "x")
+        ends.append(student)
+    pairs = zip(ends[0].state_dict().values(), ends[1].state_dict().values(), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in pairs)
+    assert not equal(ends[0], families_without_dropout())

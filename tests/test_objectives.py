@@ -197,7 +197,7 @@ def test_maps_of_logits_are_rows_for_each_pixel(name: str) -> None:
     """Segmentation: N x classes x height x width costs as much as its pixels one by one."""
     said, told, labels = said_and_told(24)
     maps = [values.view(2, 3, 4, CLASSES).permute(0, 3, 1, 2) for values in (said, told)]
-    found = objective(METHODS[name])(step(*maps, labels.view(2, 3, 4)))
+    found = objective(METHODS[name])(step(maps[0], maps[1], labels.view(2, 3, 4)))
     torch.testing.assert_close(found, objective(METHODS[name])(step(said, told, labels)))
 
 

@@ -310,7 +310,7 @@ def test_advice_of_something_else_is_refused(
     else:
         content = files.read_json(folder / "advice.json")
         files.write_json(folder / "advice.json", content | {"train": "0" * 64})
-    said = {"folder": "is no advice", "view": "cannot be read"}.get(what, f"another {what}")
+    said = {"folder": "is no advice", "view": "is not the file that advice.json was"}.get(what, f"another {what}")
     with pytest.raises(Refusal, match=said):
         learn(enter(settings, train, teacher, folder, augment), settings)
     torch.use_deterministic_algorithms(mode=False)

@@ -25,17 +25,19 @@ LOGITS, PLACES, REST = "logits", "places", "rest"  # all of them; or the highest
 
 @dataclass(frozen=True)
 class Record:
-    """What advice.json says: of what this is the advice."""
+    """What advice.json says: of what this is the advice, and the digests of its views."""
 
     advise: params.Advise
     augment: params.Augment
     teacher: str
     train: str
     classes: int
+    views: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         settings = {"advise": self.advise.model_dump(mode="json"), "augment": self.augment.model_dump(mode="json")}
-        content = {"schema": SCHEMA, "teacher": self.teacher, "train": self.train, "classes": self.classes} | settings
+        said = {"teacher": self.teacher, "train": self.train, "classes": self.classes, "views": self.views}
+        content = {"schema": SCHEMA} | said | settings
         files.write_json(folder / "advice.json", content)
 
     @classmethod
@@ -51,6 +53,7 @@ class Record:
                 TypeAdapter(params.Advise).validate_python(content["advise"]),
                 TypeAdapter(params.Augment).validate_python(content["augment"]),
                 *(content[name] for name in ("teacher", "train", "classes")),
+                views=tuple(content["views"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise Refusal(f"{path} cannot be read as advice: {error}") from error
@@ -80,6 +83,10 @@ class Views:
         if self.folder is None:
             return None
         path = self.folder / name(number)
+        if not path.is_file() or files.digest(path) != self.record.views[number]:
+            raise Refusal(
+                f"{path} is not the file that advice.json was written with; `dvc repro advise` writes it anew"
+            )
         kept = {key: values.to(device) for key, values in load(path).items()}
         return lambda numbers: unpack({key: values[numbers] for key, values in kept.items()}, self.record.classes)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INDEXES = ("split.json", "model.json")  # such a file states the digest of everything beside it
+INDEXES = ("split.json", "model.json", "advice.json")  # such a file states the digest of everything beside it
 
 
 def digest(path: Path) -> str:

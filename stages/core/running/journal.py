@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
+OF_DATA = ("split.json", "advice.json")  # which tell of data that is too much to keep again and again
+
 
 def project_root(folder: Path) -> Path:
     """The folder a person works in; `dvc exp run --temp` and `--queue` work in copies below its .dvc/tmp."""
@@ -85,9 +87,10 @@ class Run:
         copy = self.folder / "artifacts" / name
         files.remove(copy)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if (path / "split.json").exists():
+        facts = [path / name for name in OF_DATA if (path / name).exists()]
+        if facts:
             copy.mkdir()
-            _link(path / "split.json", copy / "split.json")
+            _link(facts[0], copy / facts[0].name)
         elif path.is_dir():
             shutil.copytree(path, copy, copy_function=_link)
         else:
