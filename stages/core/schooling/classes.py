@@ -25,18 +25,23 @@ class Class:
 
 
 def teach(wanted: params.Member, distill: params.Distill, school: School, seed: int, begin: Begin, fit: Fit) -> Class:
-    found = Class(begin(wanted, seed))
-    views = school.heard(distill.method) if distill.guide.name == "teacher" else None
-    alone = school.alone(distill.training, seed, views)
-    if distill.control:
-        found.control = begin(wanted, seed)
+    """The lesson is written before anything learns, so that what it refuses costs nobody's training."""
+    found = Class(begin(wanted, seed), begin(wanted, seed) if distill.control else None)
+    itself = isinstance(distill.guide, params.Itself)
+    lesson = school.lesson(
+        found.student,
+        distill.method,
+        distill.training,
+        seed,
+        guide=found.control if itself else None,
+        begin=lambda member: begin(member, seed + OTHERS),
+    )
+    alone = school.alone(distill.training, seed, lesson.views)
+    if found.control is not None:
         found.histories["control"] = fit(found.control, alone, "control")
     if isinstance(distill.guide, params.Itself):
         _generations(found, wanted, distill, distill.guide.generations, school, seed, begin, fit)
         return found
-    lesson = school.lesson(
-        found.student, distill.method, distill.training, seed, begin=lambda member: begin(member, seed + OTHERS)
-    )
     found.histories["student"] = fit(found.student, lesson, "student")
     if isinstance(distill.method, params.Mutual):
         member = distill.method.peer

@@ -3,10 +3,13 @@
 from typing import Any
 
 from stages.core import evaluation, params, statistics
+from stages.core.objectives import building
 from stages.core.schooling.classes import Class
 from stages.core.schooling.school import School
 from stages.core.training import loop
 from stages.core.training.loop import Summary
+
+ALIKE = 1e-9  # gains that differ by rounding alone
 
 
 def compare(taught: list[Class], seed: int, distill: params.Distill, school: School) -> dict[str, Any]:
@@ -49,8 +52,11 @@ def nothing_learnt(student: Summary, distill: params.Distill) -> dict[str, Any]:
 
 
 def word(interval: statistics.Interval | None) -> str:
-    """What the interval of the gain shows; one seed shows nothing."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
+    """What the interval of the gain shows; one seed shows nothing, nor do seeds that all gain as many pictures.
+
+    Accuracy counts pictures: two seeds that both gain one would make an interval of no width.
+    """
+    if interval is None or interval[0] <= 0 <= interval[1] or interval[1] - interval[0] < ALIKE:
         return "not shown"
     return "helps" if interval[0] > 0 else "hurts"
 
@@ -64,6 +70,8 @@ def taught_by(distill: params.Distill) -> str:
 
 
 def advice(distill: params.Distill, school: School) -> str:
+    if not building.listens(distill.method):
+        return "none"
     heard = school.heard(distill.method) if distill.guide.name == "teacher" else None
     return f"{heard.record.advise.views} cached views" if heard else "online"
 
