@@ -35,6 +35,20 @@ def test_what_a_network_says_of_itself_does_not_decay() -> None:
     assert told == {name for name, weight in network.named_parameters() if weight.ndim > 1} - {"pos_embed", "cls_token"}
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_peer_decays_as_the_student_does(name: str) -> None:
+    vit = params.Timm(name="timm", model="vit_tiny_patch16_224", options={"depth": 1, "patch_size": 4})
+    network, peer = (families.build(vit, 3, 8) for _ in range(2))
+    objective = building.Mutual.__new__(building.Mutual)
+    nn.Module.__init__(objective)
+    objective.peer = peer
+    groups = optimizers.build(OPTIMIZERS[name], network, objective).param_groups
+    decay = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
+    assert len(decay) == sum(len(group["params"]) for group in groups) == 2 * len(list(network.parameters()))
+    for one, other in zip(network.parameters(), peer.parameters(), strict=True):
+        assert decay[id(one)] == decay[id(other)]
+
+
 def test_muon_moves_hidden_weights_and_adamw_the_rest() -> None:
     network = new()
     hidden, *others = optimizers.build(OPTIMIZERS["muon"], network, ALONE).param_groups

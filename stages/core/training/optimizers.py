@@ -77,12 +77,14 @@ def build(settings: params.Optimizer, network: nn.Module, objective: Objective) 
 
     What a loss learns is moved too, whole networks in it as the network is.
     """
+    networks = (network, *objective.peers())
+    peers = {id(weight) for peer in objective.peers() for weight in peer.parameters()}
+    beside = _by_shape(objective, without=peers)
     if settings.name == "muon":
-        groups = [group for one in (network, *objective.peers()) for group in _for_muon(one)]
-        peers = {id(weight) for peer in objective.peers() for weight in peer.parameters()}
-        groups += [group | {HIDDEN: False} for group in _by_shape(objective, without=peers)]
+        groups = [group for one in networks for group in _for_muon(one)]
+        groups += [group | {HIDDEN: False} for group in beside]
     else:
-        groups = [group for module in (network, objective) for group in _by_shape(module)]
+        groups = [group for one in networks for group in _by_shape(one)] + beside
     for group in groups:
         group["weight_decay"] = settings.weight_decay if group.pop("decays") else 0.0
     optimizer = OPTIMIZERS[settings.name](settings, [group for group in groups if group["params"]])
