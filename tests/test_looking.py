@@ -149,16 +149,19 @@ def test_a_deeper_self_by_hand() -> None:
     loss.adapters[0] = nn.Linear(5, 6)
     loss.heads[0] = nn.Linear(6, CLASSES)
     given, alone = step(said, said, end=end)
+    given.student.logits.requires_grad_()
     inner = loss.adapters[0](said.mean((2, 3)))
     answers, logits = loss.heads[0](inner), given.student.logits
     p, q = (values.div(2.0).softmax(1) for values in (logits, answers))
     soft = 4.0 * (p * (p / q).log()).sum(1).mean()
     hard = functional.cross_entropy(answers, given.labels)
-    expected = alone + 0.7 * hard + 0.3 * soft + 0.1 * ((inner - end) ** 2).mean()
+    expected = alone + 0.7 * hard + 0.3 * soft + 0.1 * ((inner - end) ** 2).sum() / 4
     found = loss(given)
     torch.testing.assert_close(found, expected)
     found.backward()
     assert end.grad is None
+    chances = logits.detach().softmax(1) - functional.one_hot(given.labels, CLASSES)
+    torch.testing.assert_close(logits.grad, chances / 4)
 
 
 def test_a_peer_by_hand() -> None:
@@ -191,6 +194,29 @@ def test_a_peer_by_hand() -> None:
     torch.testing.assert_close(loss.peers()[0].said.grad, ((q - one_hot) + (q - p)) / 4)
 
 
+def test_peers_say_maps_as_rows_for_each_pixel() -> None:
+    """Segmentation: N x classes x height x width costs as much as its pixels one by one."""
+    mine, theirs, labels = torch.randn(24, CLASSES), torch.randn(24, CLASSES), torch.arange(24) % CLASSES
+
+    class Peer(nn.Module):
+        def __init__(self, said: Tensor) -> None:
+            super().__init__()
+            self.said = said
+
+        def forward(self, _images: Tensor) -> Tensor:
+            return self.said
+
+    found: list[Tensor] = []
+    for shape in ((24,), (2, 3, 4)):
+        said, told = (values.view(*shape, CLASSES).movedim(-1, 1) for values in (mine, theirs))
+        situation = Situation(
+            nn.Identity(), None, torch.zeros(2, 3, 4, 4), CLASSES, PICTURES, lambda _, it=told: Peer(it)
+        )
+        loss = building.build(params.Mutual(name="mutual", peer=SMALL), situation, seed=0)
+        found.append(loss(Step(torch.zeros(1), labels.view(shape), torch.arange(len(said)), Answer(said), None, 0)))
+    torch.testing.assert_close(*found)
+
+
 # ------------------------------------------------------------------------------------------ what layers say
 
 MAPS, TOKENS, VECTORS = torch.randn(4, 8, 6, 6), torch.randn(4, 17, 8), torch.randn(4, 8)
@@ -201,9 +227,11 @@ MAPS, TOKENS, VECTORS = torch.randn(4, 8, 6, 6), torch.randn(4, 17, 8), torch.ra
 def test_whatever_two_layers_say_is_brought_together(settings: params.Anything, told: Tensor) -> None:
     for said in (MAPS.clone(), TOKENS.clone()):
         said.requires_grad_()
-        if settings is AT and said.ndim != told.ndim:
-            continue
         given, _ = step(said, told)
+        if settings is AT and said.ndim != told.ndim:
+            with pytest.raises(Refusal, match="one says maps, the other tokens"):
+                built(settings, said, told)
+            continue
         built(settings, said, told)(given).backward()
         assert said.grad is not None
         assert said.grad.abs().sum() > 0
@@ -226,6 +254,16 @@ def test_a_layer_that_is_not_there_is_named_with_those_that_are() -> None:
     network = families.build(SMALL, CLASSES, 8)
     with pytest.raises(Refusal, match=r"the student has no layer 'head\.9'; near it: head\.\d.*it has conv1, "):
         overhear(network, ("head.9",), torch.zeros(2, 3, 8, 8), "the student")
+
+
+def test_what_a_layer_said_stays_what_it_said() -> None:
+    """Though the next one writes over it."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()).eval()
+    images = torch.randn(2, 3, 8, 8)
+    said = overhear(network, ("1",), images, "the student")["1"]
+    with torch.no_grad():
+        torch.testing.assert_close(said, network[1](network[0](images)))
+    assert said.min() < 0
 
 
 def test_a_layer_that_answers_nothing_useful_is_named() -> None:
@@ -256,4 +294,6 @@ def test_listening_leaves_no_trace() -> None:
     listening = Listening(network, ("conv1",), "the student")
     assert set(listening.answer(network, torch.randn(2, 3, 8, 8)).layers) == {"conv1"}
     listening.close()
+    with pytest.raises(Refusal, match="no layer 'conv9'"):
+        Listening(network, ("conv1", "conv9"), "the student")
     assert not any(module._forward_hooks for module in network.modules())

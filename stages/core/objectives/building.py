@@ -20,8 +20,9 @@ class Mutual(Objective):
         self.peer = situation.begin(settings.peer)
 
     def forward(self, step: Step) -> Tensor:
-        mine, theirs = step.student.logits.float(), self.peer(step.images).float()
-        return self._learns(mine, theirs, step.labels) + self._learns(theirs, mine, step.labels)
+        mine, theirs = logits.rows(step.student.logits), logits.rows(self.peer(step.images))
+        labels = logits.rows_of_labels(step.labels)
+        return self._learns(mine, theirs, labels) + self._learns(theirs, mine, labels)
 
     def peers(self) -> list[nn.Module]:
         return [self.peer]

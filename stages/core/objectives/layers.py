@@ -50,6 +50,11 @@ class AttentionTransfer(OfLayers):
         for path, values in zip(self.student_layers, self.example, strict=True):
             if any(value.ndim < 3 for value in values):
                 raise Refusal(f"attention_transfer: {path} or its partner says one vector a picture, and looks nowhere")
+            if values[0].ndim != values[1].ndim:
+                raise Refusal(
+                    f"attention_transfer: of {path} and its partner one says maps, the other tokens: where they look "
+                    "cannot be compared"
+                )
 
     def apart(self, step: Step) -> Tensor:
         terms = [
@@ -165,7 +170,7 @@ class Deeper(Objective):
             said = (answers / asked.temperature).log_softmax(dim=1)
             soft = functional.kl_div(said, told, reduction="batchmean", log_target=True) * asked.temperature**2
             hard = functional.cross_entropy(answers, step.labels)
-            near = functional.mse_loss(inner.float(), hint)
+            near = (inner.float() - hint).square().sum(dim=1).mean()
             total = total + (1 - asked.alpha) * hard + asked.alpha * soft + asked.hint * near
         return total
 

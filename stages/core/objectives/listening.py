@@ -19,9 +19,8 @@ class Listening:
     def __init__(self, network: nn.Module, paths: tuple[str, ...], whose: str) -> None:
         self._said: dict[str, Tensor] = {}
         self._paths, self._whose = paths, whose
-        self._hooks = [
-            find(network, path, whose).register_forward_hook(self._note(path)) for path in dict.fromkeys(paths)
-        ]
+        layers = {path: find(network, path, whose) for path in paths}
+        self._hooks = [layer.register_forward_hook(self._note(path)) for path, layer in layers.items()]
 
     def answer(self, network: nn.Module, images: Tensor) -> Answer:
         """`network` is the one that is listened to, perhaps compiled or wrapped."""
@@ -45,7 +44,7 @@ class Listening:
             said = getattr(said, "value", said)  # integers of Brevitas come with their scale
             if not isinstance(said, Tensor) or said.ndim not in (2, 3, 4):
                 raise Refusal(f"{self._whose}'s layer {path} says no maps, tokens or vectors: name another")
-            self._said[path] = said
+            self._said[path] = said.clone()  # the next layer may write over it, as ReLU often does
 
         return note
 

@@ -123,12 +123,16 @@ class OfLogits(Objective):
         self._settings, self._loss = settings, LOSSES[settings.name]
 
     def forward(self, step: Step) -> Tensor:
-        answers, labels = rows(step.student.logits), step.labels
+        answers, labels = rows(step.student.logits), rows_of_labels(step.labels)
         advice = answers if isinstance(self._settings, params.CrossEntropy) else rows(step.advice.logits)
-        labels = rows(labels) if labels.is_floating_point() else labels.flatten()
         return self._loss(self._settings, answers, advice, labels, step.epoch)
 
 
 def rows(logits: Tensor) -> Tensor:
     """N x classes as it is; N x classes x height x width as a row for each pixel."""
     return logits.movedim(1, -1).flatten(0, -2).float()
+
+
+def rows_of_labels(labels: Tensor) -> Tensor:
+    """For the rows of logits: a number for each, or probabilities."""
+    return rows(labels) if labels.is_floating_point() else labels.flatten()
