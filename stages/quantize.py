@@ -5,6 +5,7 @@ import dataclasses
 from stages.core import batches, evaluation, machine, params, quantization
 from stages.core.datasets import storage
 from stages.core.networks import artifact
+from stages.core.objectives import building
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
@@ -44,7 +45,7 @@ def main(
         recovered = loop.summary(histories["quantized"], quantize.training.epochs)
         recovered |= {"val_accuracy_before_recovery": unrecovered}
     parents = {"pruned": files.digest(pruned)}
-    if quantize.recovery is not None:
+    if quantize.recovery is not None and building.listens(quantize.recovery):
         parents["teacher"] = files.digest(teacher)
     card = dataclasses.replace(model.card, quantization=quantize.method, parents=parents)
     quantization.save(quantized, integer.eval(), card)
