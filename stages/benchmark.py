@@ -60,25 +60,15 @@ def interleaved(
     times: dict[str, list[np.ndarray]] = {name: [] for name in sessions}
     for _ in progress.track(range(settings.rounds), f"latency, threads {threads or 'all'}", settings.rounds):
         for name, session in sessions.items():
-            times[name].append(clock(session, picture, calls[name]))
+            times[name].append(running.clock(session, picture, calls[name]))
     return {name: np.stack(measured) for name, measured in times.items()}
 
 
 def how_many(session: onnxruntime.InferenceSession, picture: np.ndarray, settings: params.Benchmark) -> int:
     """Calls a round, so that all rounds together take the wanted time; this warms up, too."""
-    clock(session, picture, 5)
-    pace = float(np.median(clock(session, picture, 10))) / 1e3
+    running.clock(session, picture, 5)
+    pace = float(np.median(running.clock(session, picture, 10))) / 1e3
     return max(3, int(settings.seconds_per_file / settings.rounds / pace))
-
-
-def clock(session: onnxruntime.InferenceSession, picture: np.ndarray, calls: int) -> np.ndarray:
-    feed = {"images": picture}
-    milliseconds = np.empty(calls)
-    for call in range(calls):
-        began = time.perf_counter_ns()
-        session.run(None, feed)
-        milliseconds[call] = (time.perf_counter_ns() - began) / 1e6
-    return milliseconds
 
 
 def timing(milliseconds: np.ndarray, baseline: np.ndarray, confidence: float) -> dict[str, float | int | bool]:

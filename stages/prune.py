@@ -1,11 +1,20 @@
 """The student loses channels, physically, and recovers what it can by learning on."""
 
-from stages.core import counting, evaluation, machine, params, pruning, recalibration
+from typing import Any
+
+from torch import nn
+
+from stages.core import batches, counting, evaluation, machine, params, recalibration
+from stages.core.batches import Pictures
+from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
+from stages.core.pruning import cutting, importances
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.schooling import school
+from stages.core.schooling.school import School
 from stages.core.training import curves, loop
+from stages.core.training.loop import History
 
 
 def main(
@@ -15,6 +24,7 @@ def main(
     compute: params.Compute,
     seed: int,
     train: Input,
+    calibration: Input,
     val: Input,
     teacher: Input,
     advice: Input,
@@ -25,25 +35,46 @@ def main(
 ) -> None:
     here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
     dense = artifact.load(student)
-    size = dense.card.facts.image_size
-    before = widths.outputs(dense.network)
-    network = here.machine.place(pruning.shrink(dense.network, prune, size, seed))
-    recalibration.batch_norm(network, here.train)
-    unrecovered = evaluation.accuracy(evaluation.logits(network, here.val), here.val.labels)
-    record = loop.fit(network, here.lesson(network, prune.recovery, prune.training, seed), run, "pruned")
+    calibrating = batches.on_device(storage.load(calibration), here.machine)
+    network, steps, histories = narrow(dense, prune, here, calibrating, seed, run)
     artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
-    curves.write(history, {"pruned": record})
+    curves.write(history, histories)
+    size = dense.card.facts.image_size
     kept = counting.parameters(network), counting.multiply_accumulates(network, size)
     had = counting.parameters(dense.network), counting.multiply_accumulates(dense.network, size)
     run.metrics(
         metrics,
-        loop.summary(record, prune.training.epochs)
+        loop.summary(histories["pruned"], prune.training.epochs)
         | {
-            "val_accuracy_before_recovery": unrecovered,
+            "val_accuracy_before_recovery": steps[str(prune.steps)]["val_accuracy"],
             "parameters": kept[0],
             "macs": kept[1],
             "parameters_removed": 1 - kept[0] / had[0],
             "macs_removed": 1 - kept[1] / had[1],
-            "channels": pruning.kept_channels(before, widths.outputs(network)),
+            "of": prune.of,
+            "steps": steps,
+            "channels": cutting.kept_channels(widths.outputs(dense.network), widths.outputs(network)),
         },
     )
+
+
+def narrow(
+    dense: artifact.Model, prune: params.Prune, here: School, calibrating: Pictures, seed: int, run: Run
+) -> tuple[nn.Module, dict[str, Any], dict[str, History]]:
+    """Cut by cut, with recovery after each; the last one has all the epochs of the settings."""
+    plan = cutting.plan(dense, prune, seed)
+    between = prune.training.model_copy(update={"epochs": prune.between, "patience": prune.between})
+    network, steps, histories = dense.network, dict[str, Any](), dict[str, History]()
+    for step in range(1, prune.steps + 1):
+        gradients = importances.gradients(here.machine.place(network), prune.importance, calibrating)
+        share = prune.sparsity * step / prune.steps
+        network = here.machine.place(cutting.shrink(network, share, plan, gradients))
+        recalibration.batch_norm(network, here.train)
+        answers = evaluation.logits(network, here.val)
+        removed = plan.goal(network)
+        steps[str(step)] = {"removed": removed, "val_accuracy": evaluation.accuracy(answers, here.val.labels)}
+        is_last = step == prune.steps
+        training, name = (prune.training, "pruned") if is_last else (between, f"cut-{step}")
+        if training.epochs:
+            histories[name] = loop.fit(network, here.lesson(network, prune.recovery, training, seed), run, name)
+    return network, steps, histories

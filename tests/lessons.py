@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from stages.core import params
 from stages.core.networks import families
+from stages.core.networks.artifact import Model
 from stages.core.objectives.contract import Objective, Step
+from stages.core.pruning import cutting
 from stages.core.training.loop import Lesson
 
 SMALL = params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1)
@@ -33,6 +35,11 @@ class Asked(Objective):
 
     def forward(self, step: Step) -> Tensor:
         return self._loss(step)
+
+
+def shrunk(dense: Model, wanted: params.Prune, seed: int = 0) -> nn.Module:
+    """In one cut, with no gradients to look at."""
+    return cutting.shrink(dense.network, wanted.sparsity, cutting.plan(dense, wanted, seed), {})
 
 
 def change(lesson: Lesson, **training: object) -> Lesson:

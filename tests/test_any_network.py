@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.core import counting, params, plain, pruning, quantization
+from stages.core import counting, params, plain, quantization
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families
 from stages.core.networks.artifact import Model
+from stages.core.pruning import graph
 from stages.core.running.errors import Refusal
 from stages.core.shipping import running, writing
+from tests.lessons import shrunk
 
 SIZE = 32
 FACTS = Facts("any", ("a", "b", "c"), SIZE, (0.5,) * 3, (0.25,) * 3, "crop")
@@ -76,7 +78,7 @@ def test_any_network_goes_the_whole_way(settings: params.Params, tmp_path: Path,
     stored, seen = pictures(8)
     wanted = settings.prune.model_copy(update={"sparsity": 0.3, "round_to": 2})
     with torch.enable_grad():
-        narrow = pruning.shrink(dense, wanted, SIZE, 0).eval()
+        narrow = shrunk(Model(dense, artifact.Card(network, FACTS)), wanted).eval()
     assert 1 - counting.parameters(narrow) / counting.parameters(dense) == pytest.approx(0.3, abs=0.02)
     narrow.train()(seen)  # its statistics follow, as by recalibration
     narrow.eval()
@@ -117,12 +119,12 @@ def test_products_of_activations_are_counted_by_themselves(tmp_path: Path) -> No
 def test_what_cannot_be_pruned_is_refused_in_one_line(settings: params.Params) -> None:
     shuffled = families.build(params.ShuffleNet(name="shufflenet_v2", stem="auto", width=0.5), 3, SIZE)
     with pytest.raises(Refusal, match=r"^torch-pruning cannot prune ShuffleNetV2 \(ZeroDivisionError: [^\n]+$"):
-        pruning.shrink(shuffled, settings.prune, SIZE, 0)
+        shrunk(Model(shuffled, artifact.Card(SMALL_VIT, FACTS)), settings.prune)
 
 
 def test_channels_stay_where_removing_is_not_silencing() -> None:
     """Rows of queries, keys and values are cut by code that counts them; the embedding is normalised as a whole."""
-    kept = pruning.unprunable(built(SMALL_VIT), SIZE, 0)
+    kept = graph.unprunable(built(SMALL_VIT), SIZE, 0)
     assert {"head", "blocks.0.attn.qkv", "blocks.1.attn.qkv"} < set(kept)
     assert not any("mlp.fc1" in name for name in kept)
 

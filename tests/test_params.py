@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.core import augmentation, params, pruning
+from stages.core import augmentation, params
 from stages.core.datasets import pictures
 from stages.core.datasets.sources import SOURCES
 from stages.core.networks.families import FAMILIES
 from stages.core.objectives.building import OBJECTIVES
+from stages.core.pruning.goals import GOALS
+from stages.core.pruning.importances import IMPORTANCES
 from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
 from stages.core.training.optimizers import OPTIMIZERS
@@ -22,11 +24,11 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("sparsity: 0.5", "sparsty: 0.5", r"prune\.sparsty is not a parameter; allowed here: sparsity, importance"),
+        ("sparsity: 0.5", "sparsty: 0.5", r"prune\.sparsty is not a parameter; allowed here: sparsity, of, importance"),
         ("sparsity: 0.5", "sparsity: 1.5", r"prune\.sparsity: .*less than 1, got 1\.5"),
         ("sparsity: 0.5", "sparsity: half", r"prune\.sparsity: .*valid number, got 'half'"),
         ("sparsity: 0.5", "sparsity: .nan", r"prune\.sparsity"),
-        ("{name: l2}", "{name: l7}", r"prune\.importance: .*'l1', 'l2', 'random'"),
+        ("{name: group_norm}", "{name: l7}", r"prune\.importance: .*'l1', 'l2', 'group_norm'"),
         ("{name: digits, path: null}", "{name: digits, path: x}", r"path: .*None"),
         ("{name: digits, path: null}", "{name: folder, path: null}", r"path: .*valid string"),
         (
@@ -159,11 +161,12 @@ def names(annotation: object) -> set[str]:
         (names(params.Objective), OBJECTIVES),
         (names(params.Optimizer), OPTIMIZERS),
         (names(params.Schedule), SCHEDULES),
-        ({"l1", "l2", "random"}, pruning.IMPORTANCES),
+        (names(params.Importance), IMPORTANCES),
         (names(params.Mix), augmentation.MIXES),
+        (set(typing.get_args(params.Prune.model_fields["of"].annotation)), GOALS),
         (set(typing.get_args(params.Prepare.model_fields["fit"].annotation)), pictures.FITS),
     ],
-    ids=["sources", "networks", "objectives", "optimizers", "schedules", "importances", "mixes", "fits"],
+    ids=["sources", "networks", "objectives", "optimizers", "schedules", "importances", "mixes", "goals", "fits"],
 )
 def test_every_name_has_its_function(allowed: set[str], table: typing.Mapping[str, object]) -> None:
     assert allowed == set(table)

@@ -1,18 +1,27 @@
 """Channels are really gone, the ones that matter stay, and what is left computes what it should."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch_pruning
 from torch import nn
+from torch_pruning.pruner.importance import GroupTaylorImportance
 
-from stages.core import batches, counting, evaluation, machine, params, pruning, recalibration
+from stages.core import batches, counting, evaluation, machine, params, recalibration
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families, widths
+from stages.core.networks.artifact import Card, Model
+from stages.core.pruning import cutting, goals, importances
 from stages.core.running.errors import Refusal
+from stages.core.shipping import writing
+from tests import lessons
 
 SIZE = 16
 FACTS = Facts("small", tuple("abcd"), SIZE, (0.5,) * 3, (0.2,) * 3, "crop")
@@ -34,6 +43,14 @@ def alive(settings: params.Network) -> nn.Module:
     return network.eval()
 
 
+def shrunk(dense: nn.Module, wanted: params.Prune, seed: int = 0) -> nn.Module:
+    return lessons.shrunk(model(dense), wanted, seed)
+
+
+def model(dense: nn.Module) -> Model:
+    return Model(dense, Card(NETWORKS[0], FACTS))
+
+
 def wanted(settings: params.Params, **changes: object) -> params.Prune:
     return settings.prune.model_copy(update=changes)
 
@@ -45,7 +62,7 @@ def test_the_wanted_share_of_parameters_goes(
     settings: params.Params, network: params.Network, ranking: str, sparsity: float
 ) -> None:
     dense = alive(network)
-    narrow = pruning.shrink(dense, wanted(settings, sparsity=sparsity, ranking=ranking, round_to=2), 16, 0)
+    narrow = shrunk(dense, wanted(settings, sparsity=sparsity, ranking=ranking, round_to=2))
     removed = 1 - counting.parameters(narrow) / counting.parameters(dense)
     assert removed == pytest.approx(sparsity, abs=0.02)
     assert counting.multiply_accumulates(narrow, 16) < counting.multiply_accumulates(dense, 16)
@@ -56,7 +73,7 @@ def test_the_wanted_share_of_parameters_goes(
 def test_a_pruned_network_is_rebuilt_from_its_widths(
     settings: params.Params, network: params.Network, tmp_path: Path
 ) -> None:
-    narrow = pruning.shrink(alive(network), wanted(settings, sparsity=0.5), 16, 0).eval()
+    narrow = shrunk(alive(network), wanted(settings, sparsity=0.5)).eval()
     artifact.save_float(tmp_path / "model", narrow, network, FACTS)
     model = artifact.load(tmp_path / "model")
     picture = torch.randn(2, 3, 16, 16)
@@ -65,29 +82,53 @@ def test_a_pruned_network_is_rebuilt_from_its_widths(
 
 
 def test_rounding_is_kept(settings: params.Params) -> None:
-    narrow = pruning.shrink(alive(NETWORKS[0]), wanted(settings, sparsity=0.6, round_to=8), 16, 0)
+    narrow = shrunk(alive(NETWORKS[0]), wanted(settings, sparsity=0.6, round_to=8))
     assert all(count % 8 == 0 for name, count in widths.outputs(narrow).items() if name not in families.heads(narrow))
 
 
 def test_nothing_is_removed_at_zero(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
-    assert widths.read(pruning.shrink(dense, wanted(settings, sparsity=0.0), 16, 0)) == widths.read(dense)
+    assert widths.read(shrunk(dense, wanted(settings, sparsity=0.0))) == widths.read(dense)
 
 
 def test_what_cannot_be_reached_is_refused(settings: params.Params) -> None:
     with pytest.raises(Refusal, match=r"^of this network's parameters \d+\.\d% can be pruned, not 99\.9%: 1 layers"):
-        pruning.shrink(alive(NETWORKS[0]), wanted(settings, sparsity=0.999, round_to=4), 16, 0)
+        shrunk(alive(NETWORKS[0]), wanted(settings, sparsity=0.999, round_to=4))
 
 
 def test_the_network_it_came_from_is_left_alone(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     before = copy.deepcopy(dense.state_dict())
-    pruning.shrink(dense, wanted(settings, sparsity=0.5), 16, 0)
+    shrunk(dense, wanted(settings, sparsity=0.5))
     assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["l1", "l2"])
-def test_the_least_important_channels_go_first_and_silence_equals_removal(settings: params.Params, name: str) -> None:
+SCORED: dict[str, params.Importance] = {
+    "l1": params.Magnitude(name="l1"),
+    "l2": params.Magnitude(name="l2"),
+    "group_norm": params.GroupNorm(name="group_norm"),
+    "bn_scale": params.BatchNormScale(name="bn_scale"),
+    "lamp": params.LAMP(name="lamp"),
+    "fpgm": params.GeometricMedian(name="fpgm"),
+    "taylor": params.Taylor(name="taylor", pictures=24),
+    "hessian": params.Hessian(name="hessian", pictures=24),
+    "random": params.Random(name="random"),
+}
+
+
+@pytest.fixture
+def seen(settings: params.Params, prepared: Path) -> batches.Pictures:
+    """Pictures of the classes that the networks here know."""
+    found = batches.on_device(storage.load(prepared / "train"), machine.choose(settings.compute, 0))
+    torch.use_deterministic_algorithms(mode=False)
+    large = nn.functional.interpolate(found.images.permute(0, 3, 1, 2).float(), SIZE).permute(0, 2, 3, 1)
+    return replace(found, images=large.to(torch.uint8))
+
+
+@pytest.mark.parametrize("name", [name for name in SCORED if name not in ("fpgm", "random")])
+def test_the_least_important_channels_go_first_and_silence_equals_removal(
+    settings: params.Params, seen: batches.Pictures, name: str
+) -> None:
     """Channels that are silent (no weight in or out) go, and the answers do not change."""
     dense = alive(NETWORKS[0])
     silent = [1, 4, 6, 11]
@@ -95,20 +136,150 @@ def test_the_least_important_channels_go_first_and_silence_equals_removal(settin
     for channel in silent:
         for tensor in (block.conv1.weight, block.bn1.weight, block.bn1.bias, block.conv2.weight.transpose(0, 1)):
             tensor.data[channel] = 0
-    kind = params.Magnitude(name=name)  # pyright: ignore[reportArgumentType]
-    narrow = pruning.cut(
-        dense, 0.005, wanted(settings, importance=kind, ranking="global", round_to=None), 16, 0, ["head.2"]
-    )
+    given = wanted(settings, importance=SCORED[name], ranking="global", round_to=None)
+    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), SIZE, 0)
+    found = importances.gradients(dense, given.importance, seen)
+    assert bool(found) == (name in ("taylor", "hessian"))
+    narrow = cutting.cut(dense, 0.005, plan, found)
     removed = widths.outputs(dense)["blocks.1.conv1"] - widths.outputs(narrow)["blocks.1.conv1"]
     assert 0 < removed <= len(silent)
-    picture = torch.randn(2, 3, 16, 16)
-    assert torch.allclose(narrow.eval()(picture), dense(picture), atol=1e-5)
+    shown = seen.normalise(seen.images[:24].permute(0, 3, 1, 2))  # on others, what was dead here may matter
+    assert torch.allclose(narrow.eval()(shown), dense(shown), atol=1e-5)
+    assert all(weight.grad is None for weight in narrow.parameters())
+
+
+def linear(network: nn.Module) -> list[str]:
+    """Layers that keep their channels here: those behind a ReLU that is dead on all pictures cost no loss."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+
+
+def test_filters_in_the_middle_of_the_others_go_first(settings: params.Params) -> None:
+    """He et al. 2019: not the small ones, but those that the others can stand in for."""
+    dense = alive(NETWORKS[0])
+    conv: Any = dense.get_submodule("blocks.1.conv1")
+    count = len(conv.weight)
+    order = torch.randperm(count)
+    conv.weight.data[:] = (order + 1.0).view(-1, 1, 1, 1)  # all alike but for their height
+    given = wanted(settings, importance=SCORED["fpgm"], ranking="layerwise", round_to=None)
+    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), SIZE, 0)
+    left: Any = cutting.cut(dense, 4 / count, plan, {}).get_submodule("blocks.1.conv1")
+    heights = set(left.weight.mean(dim=(1, 2, 3)).round().int().tolist())
+    gone = set(range(1, count + 1)) - heights
+    assert gone == set(range(count // 2 - 1, count // 2 + 3))
+
+
+def test_taylor_is_what_finite_differences_say(settings: params.Params, seen: batches.Pictures) -> None:
+    """The loss's change as a filter fades, by a millionth, in float64; a ReLU just at its kink has no one slope."""
+    dense = alive(NETWORKS[0]).double()
+    given = replace(seen, mean=seen.mean.double(), std=seen.std.double())
+    found = importances.gradients(dense, SCORED["taylor"], as_double(given))
+    images, labels = as_double(given).normalise(seen.images[:24].permute(0, 3, 1, 2)).double(), seen.labels[:24]
+    weight: Any = dense.get_submodule("blocks.1.conv1").weight
+    by_hand = []
+    with torch.no_grad():
+        for channel in range(6):
+            losses = []
+            for scale in (1 + 1e-6, 1 - 1e-6):
+                kept = weight[channel].clone()
+                weight[channel] *= scale
+                losses.append(nn.functional.cross_entropy(dense(images), labels).item())
+                weight[channel] = kept
+            by_hand.append((losses[0] - losses[1]) / 2e-6)
+    told = (found["blocks.1.conv1.weight"] * weight.detach()).flatten(1).sum(1)[:6]
+    torch.testing.assert_close(told, torch.tensor(by_hand, dtype=torch.float64), rtol=1e-2, atol=1e-5)
+    with graph_of(dense.float(), found) as group:
+        scored = GroupTaylorImportance(multivariable=True, group_reduction="first", normalizer=None)(group)
+    torch.testing.assert_close(scored[:6].double(), told.abs(), rtol=1e-3, atol=1e-6)
+
+
+def as_double(pictures: batches.Pictures) -> Any:
+    class Double(batches.Pictures):
+        def normalise(self, images: torch.Tensor) -> torch.Tensor:
+            return super().normalise(images).double()
+
+    return Double(**vars(pictures))
+
+
+@contextmanager
+def graph_of(network: nn.Module, found: importances.Gradients) -> Iterator[Any]:
+    """The group of channels that blocks.1.conv1 makes."""
+    importances.lay(network, {name: gradient.float() for name, gradient in found.items()})
+    graph = torch_pruning.DependencyGraph().build_dependency(network, torch.zeros(1, 3, SIZE, SIZE))
+    conv: Any = network.get_submodule("blocks.1.conv1")
+    yield graph.get_pruning_group(conv, torch_pruning.prune_conv_out_channels, list(range(len(conv.weight))))
+
+
+def test_squared_gradients_are_those_of_each_picture(seen: batches.Pictures) -> None:
+    dense = alive(NETWORKS[0])
+    found = importances.gradients(dense, params.Hessian(name="hessian", pictures=5), seen)
+    images, labels = seen.normalise(seen.images[:5].permute(0, 3, 1, 2)), seen.labels[:5]
+    weights = {name: value.detach() for name, value in dense.named_parameters()}
+    buffers = dict(dense.named_buffers())
+
+    def loss(given: dict[str, torch.Tensor], image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        answer = torch.func.functional_call(dense, (given, buffers), (image[None],))
+        return nn.functional.cross_entropy(answer, label[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(weights, images, labels)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, each[name].square().mean(0), rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_every_importance_reaches_the_share(settings: params.Params, seen: batches.Pictures, name: str) -> None:
+    dense = alive(NETWORKS[0])
+    given = wanted(settings, importance=SCORED[name], sparsity=0.5, round_to=2)
+    plan = cutting.plan(model(dense), given, 0)
+    narrow = cutting.shrink(dense, 0.5, plan, importances.gradients(dense, given.importance, seen))
+    assert 1 - counting.parameters(narrow) / counting.parameters(dense) == pytest.approx(0.5, abs=0.02)
+
+
+def test_rankings_differ(settings: params.Params) -> None:
+    dense = alive(NETWORKS[0])
+    found = {
+        tuple(widths.outputs(shrunk(dense, wanted(settings, sparsity=0.5, ranking=ranking, round_to=1))).values())
+        for ranking in ("global", "layerwise", "isomorphic")
+    }
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("of", ["macs", "bytes"])
+def test_other_things_than_parameters_shrink_as_asked(settings: params.Params, tmp_path: Path, of: str) -> None:
+    dense = alive(NETWORKS[0])
+    narrow = shrunk(dense, wanted(settings, sparsity=0.4, of=of, round_to=2))
+    if of == "macs":
+        sizes = [counting.multiply_accumulates(network, SIZE) for network in (narrow, dense)]
+    else:
+        sizes = []
+        for number, network in enumerate((narrow, dense)):
+            writing.write(model(network), tmp_path / f"{number}.onnx", 18, {})
+            sizes.append((tmp_path / f"{number}.onnx").stat().st_size)
+    assert 1 - sizes[0] / sizes[1] == pytest.approx(0.4, abs=0.02)
+
+
+def test_latency_is_measured_beside_the_network_it_came_from(settings: params.Params) -> None:
+    """A network against itself, and against one with a tenth of its products."""
+    dense = families.build(params.ResNet(name="resnet18", stem="small", width=0.5), 4, SIZE).eval()
+    narrow = shrunk(dense, wanted(settings, sparsity=0.9, of="macs", round_to=2))
+    removed = goals.milliseconds(model(dense))
+    assert abs(removed(dense)) < 0.35
+    assert removed(narrow) > 0.35
+
+
+def test_protected_layers_keep_their_channels(settings: params.Params) -> None:
+    dense = alive(NETWORKS[0])
+    before = widths.outputs(dense)
+    free = widths.outputs(shrunk(dense, wanted(settings, sparsity=0.6)))
+    held = widths.outputs(shrunk(dense, wanted(settings, sparsity=0.6, protect=("blocks.5.conv1",))))
+    assert free["blocks.5.conv1"] < before["blocks.5.conv1"] == held["blocks.5.conv1"]
+    with pytest.raises(Refusal, match=r"the network has no layer 'blocks\.9'; near it: blocks"):
+        shrunk(dense, wanted(settings, sparsity=0.6, protect=("blocks.9",)))
 
 
 def test_random_is_random_and_seeded(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     random = wanted(settings, importance=params.Random(name="random"), sparsity=0.5)
-    first, again, other = (pruning.shrink(dense, random, 16, seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (shrunk(dense, random, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(first[name].shape != other[name].shape or not torch.equal(first[name], other[name]) for name in first)
 

@@ -40,7 +40,7 @@ def test_every_missing_parameter_is_seen(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("distill", {"deps": STAGES["distill"].deps | {"stages/core/pruning.py"}}),
+        ("distill", {"deps": STAGES["distill"].deps | {"stages/core/pruning/graph.py"}}),
         ("prune", {"params": (*STAGES["prune"].params, "distill")}),
         ("prune", {"cmd": STAGES["prune"].cmd.replace("--val data/val", "--val data/test")}),
         ("prune", {"cmd": STAGES["prune"].cmd.replace("stages prune", "stages distill")}),

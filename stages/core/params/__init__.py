@@ -46,6 +46,17 @@ from stages.core.params.networks import (
     Timm,
     ViT,
 )
+from stages.core.params.pruning import (
+    LAMP,
+    BatchNormScale,
+    GeometricMedian,
+    GroupNorm,
+    Hessian,
+    Importance,
+    Magnitude,
+    Random,
+    Taylor,
+)
 from stages.core.params.reading import load
 from stages.core.params.sections import (
     Advise,
@@ -53,11 +64,9 @@ from stages.core.params.sections import (
     Distill,
     Evaluate,
     Export,
-    Magnitude,
     Params,
     Prune,
     Quantize,
-    Random,
     Report,
     StaticInt8,
     TrainTeacher,

@@ -9,6 +9,7 @@ from stages.core.params.base import Fraction, ProperFraction, Settings
 from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
 from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
+from stages.core.params.pruning import Importance
 from stages.core.params.training import Compute, Mix, Training, Weights
 
 
@@ -68,25 +69,20 @@ class Distill(Settings):
         return self
 
 
-class Magnitude(Settings):
-    """Groups of channels by the L1 or L2 norm of their weights, over all layers that must shrink together."""
-
-    name: Literal["l1", "l2"]
-
-
-class Random(Settings):
-    """The control that every importance must beat."""
-
-    name: Literal["random"]
-
-
 class Prune(Settings):
-    """`sparsity` is the share of the parameters to remove."""
+    """`sparsity` is the share to remove, of `of`; in `steps` equal cuts, with `between` epochs of recovery after each.
+
+    Milliseconds are measured. Layers under `protect`, by their names, keep their channels, as the last one does.
+    """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
-    importance: Annotated[Magnitude | Random, Field(discriminator="name")]
-    ranking: Literal["global", "layerwise"]
+    of: Literal["parameters", "macs", "bytes", "milliseconds"]
+    importance: Importance
+    ranking: Literal["global", "layerwise", "isomorphic"]
     round_to: PositiveInt
+    protect: Annotated[tuple[str, ...], Field(strict=False)]
+    steps: Annotated[int, Field(ge=1, le=50)]
+    between: NonNegativeInt
     recovery: Recovery
     training: Training
 

@@ -1,4 +1,4 @@
-"""Channels that matter least are cut out of a network, physically, together with everything that hangs on them.
+"""Which channels can go together, and which of them at all.
 
 torch-pruning's dependency graph (Fang et al. 2023) finds which layers must shrink together. It does not understand
 every network, so each group of layers is tried first: channels may go only where a network without them answers as one
@@ -6,91 +6,35 @@ in which they are silent. The last layer keeps its outputs.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
-from torch_pruning.pruner.importance import GroupMagnitudeImportance, Importance, RandomImportance
+from torch_pruning.pruner.importance import GroupMagnitudeImportance, RandomImportance
 
-from stages.core import counting, params
 from stages.core.networks import families
+from stages.core.objectives.listening import find
 from stages.core.running.errors import Refusal
 
 DEEPEST_CUT = 0.9
-BISECTIONS = 12
-LARGEST_MISS = 0.02  # of the parameters
 TRIED_SHARE = 0.5  # of a group's channels
 SAME = 1e-4  # of the largest answer
-BATCHES = (1, 2, 5)
 MASKABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
 
 # what networks and torch-pruning raise where channels are missing or a graph is none that it knows
 BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError, KeyError, ZeroDivisionError)
 
-IMPORTANCES: Mapping[str, Callable[[], Importance]] = {
-    "l1": lambda: GroupMagnitudeImportance(p=1),
-    "l2": lambda: GroupMagnitudeImportance(p=2),
-    "random": RandomImportance,
-}
 
-
-def shrink(network: nn.Module, settings: params.Prune, image_size: int, seed: int) -> nn.Module:
-    """The narrower network whose share of removed parameters comes nearest to `settings.sparsity`."""
-    if settings.sparsity == 0:
-        return copy.deepcopy(network)
-    dense = counting.parameters(network)
-
-    def miss(candidate: nn.Module) -> float:
-        return settings.sparsity - (1 - counting.parameters(candidate) / dense)
-
-    low, high = 0.0, 1.0
-    best = copy.deepcopy(network)
-    kept = unprunable(network, image_size, seed)
-    for _ in range(BISECTIONS):
-        ratio = (low + high) / 2
-        candidate = cut(network, ratio, settings, image_size, seed, kept)
-        if abs(miss(candidate)) < abs(miss(best)):
-            best = candidate
-        low, high = (ratio, high) if miss(candidate) > 0 else (low, ratio)
-    if abs(miss(best)) > LARGEST_MISS:
-        reached = settings.sparsity - miss(best)
-        raise Refusal(
-            f"of this network's parameters {reached:.1%} can be pruned, not {settings.sparsity:.1%}: {len(kept)} "
-            "layers must keep their channels; set prune.sparsity nearer to that, or prune.round_to smaller"
-        )
-    return best
-
-
-def cut(
-    network: nn.Module, ratio: float, settings: params.Prune, image_size: int, seed: int, kept: list[str]
-) -> nn.Module:
-    """A copy of the network without the least important `ratio` of its channels, but for the layers `kept`."""
-    torch.manual_seed(seed)
-    network = copy.deepcopy(network).cpu().requires_grad_(True)
-    with _as_refusal(network):
-        _pruner(
-            network,
-            image_size,
-            kept,
-            importance=IMPORTANCES[settings.importance.name](),
-            global_pruning=settings.ranking == "global",
-            pruning_ratio=ratio,
-            round_to=settings.round_to,
-        ).step()
-        with torch.no_grad():
-            for batch in BATCHES:
-                network.eval()(torch.zeros(batch, 3, image_size, image_size))
-    return network
-
-
-def unprunable(network: nn.Module, image_size: int, seed: int) -> list[str]:
-    """The layers that give the logits, and one of each group whose channels cannot go without other harm."""
+def unprunable(network: nn.Module, image_size: int, seed: int, protected: Sequence[str] = ()) -> list[str]:
+    """The layers that give the logits or are protected, and one of each group whose channels cannot go unharmed."""
     torch.manual_seed(seed)
     network = _lively(copy.deepcopy(network).cpu().requires_grad_(True), image_size)
-    kept, harmless = families.heads(network), set[str]()
+    for name in protected:
+        find(network, name, "the network")
+    kept, harmless = [*families.heads(network), *protected], set[str]()
     while harmful := _harmful_group(copy.deepcopy(network), image_size, kept, harmless):
         kept.append(harmful)
     return kept
@@ -100,8 +44,8 @@ def _harmful_group(network: nn.Module, image_size: int, kept: list[str], harmles
     """The first group, by the layer it starts from, that is not yet known to be harmless, and is not."""
     pictures = torch.randn(2, 3, image_size, image_size)
     names = {module: name for name, module in network.named_modules()}
-    with _as_refusal(network):
-        pruner = _pruner(network, image_size, kept, importance=RandomImportance(), pruning_ratio=TRIED_SHARE)
+    with as_refusal(network):
+        pruner = pruner_of(network, image_size, kept, importance=RandomImportance(), pruning_ratio=TRIED_SHARE)
         if misread := _misread_group(pruner, names):
             return misread
         for group in pruner.step(interactive=True) or ():
@@ -132,7 +76,7 @@ def _misread_group(pruner: torch_pruning.BasePruner, names: Mapping[nn.Module, s
     return None
 
 
-def _pruner(network: nn.Module, image_size: int, kept: list[str], **options: Any) -> torch_pruning.BasePruner:
+def pruner_of(network: nn.Module, image_size: int, kept: list[str], **options: Any) -> torch_pruning.BasePruner:
     return torch_pruning.BasePruner(
         network,
         torch.zeros(2, 3, image_size, image_size),
@@ -188,7 +132,7 @@ def _masked(module: nn.Module, values: Tensor, channels: list[int]) -> Tensor:
 
 
 @contextmanager
-def _as_refusal(network: nn.Module) -> Iterator[None]:
+def as_refusal(network: nn.Module) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
@@ -197,8 +141,3 @@ def _as_refusal(network: nn.Module) -> Iterator[None]:
         raise Refusal(
             f"torch-pruning cannot prune {name} ({type(error).__name__}: {reason}); set prune.sparsity to 0"
         ) from error
-
-
-def kept_channels(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Outputs of each layer before and after."""
-    return {name: {"before": before[name], "after": count} for name, count in after.items()}
