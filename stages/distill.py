@@ -42,11 +42,14 @@ def main(
         found = verdict.nothing_learnt(loop.untrained(here.teacher, here.val), distill)
     else:
         origin: dict[str, str] = {}
-        taught = [teach(distill.student, distill, here, seed, number, run, origin) for number in range(distill.seeds)]
-        shelf.keep(taught[0], distill.student, here.facts, origin, teacher if listened else None)
-        for number, one in enumerate(taught):
-            histories |= {ended(name, number): rows for name, rows in one.histories.items()}
-        found = verdict.compare(taught, seed, distill, here)
+        first = teach(distill.student, distill, here, seed, 0, run, origin)
+        lessons = [first.histories]  # of the other classes only these are needed, and no network stays in memory
+        for number in range(1, distill.seeds):
+            lessons.append(teach(distill.student, distill, here, seed, number, run, origin).histories)
+        shelf.keep(first, distill.student, here.facts, origin, teacher if listened else None)
+        for number, one in enumerate(lessons):
+            histories |= {ended(name, number): rows for name, rows in one.items()}
+        found = verdict.compare(first, lessons, seed, distill, here)
     curves.write(history, histories)
     run.tell(verdict=found["verdict"], taught_by=found["taught_by"])
     network = artifact.load(student).network

@@ -7,15 +7,17 @@ from stages.core.objectives import building
 from stages.core.schooling.classes import Class
 from stages.core.schooling.school import School
 from stages.core.training import loop
-from stages.core.training.loop import Summary
+from stages.core.training.loop import History, Summary
 
 ALIKE = 1e-9  # gains that differ by rounding alone
 
 
-def compare(taught: list[Class], seed: int, distill: params.Distill, school: School) -> dict[str, Any]:
-    """On val, which chose the epochs of both alike."""
+def compare(
+    first: Class, histories: list[dict[str, History]], seed: int, distill: params.Distill, school: School
+) -> dict[str, Any]:
+    """Of every class, the first among them, on val, which chose the epochs of both alike."""
     epochs = distill.training.epochs
-    lessons = [{name: loop.summary(rows, epochs) for name, rows in one.histories.items()} for one in taught]
+    lessons = [{name: loop.summary(rows, epochs) for name, rows in one.items()} for one in histories]
     seeds = {
         str(seed + number): {
             name: lesson[name]["val_accuracy"] if name in lesson else None for name in ("student", "control")
@@ -40,7 +42,7 @@ def compare(taught: list[Class], seed: int, distill: params.Distill, school: Sch
         "method": distill.method.name,
         "taught_by": taught_by(distill),
         "advice": advice(distill, school),
-        "companions": companions(taught[0], lessons[0], school),
+        "companions": companions(first, lessons[0], school),
     }
 
 
