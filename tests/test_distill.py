@@ -10,15 +10,16 @@ import pytest
 import torch
 from scipy import stats
 
-from stages import advise, distill, train_teacher
+from stages import distill
 from stages.core import batches, evaluation, machine, params, statistics
 from stages.core.datasets import storage
-from stages.core.networks import artifact
+from stages.core.networks import artifact, families
 from stages.core.objectives.building import OBJECTIVES
+from stages.core.objectives.contract import Objective, Step
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.schooling import school, verdict
+from stages.core.schooling import classes, school, verdict
 from stages.core.training import checkpoint, loop
 from stages.core.training.loop import Lesson
 from tests.lessons import OPTIMIZERS, SMALL, Asked, change, equal, new
@@ -41,34 +42,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "deeper": {"layers": ["blocks.0"], "deepest": "blocks.1", "temperature": 3.0, "alpha": 0.3, "hint": 0.03},
 }
 MIXUP = {"name": "mixup", "alpha": 1.0}
-
-
-@pytest.fixture(scope="module")
-def taught(prepared: Path, settings: params.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher, and no views."""
-    folder = tmp_path_factory.mktemp("taught")
-    shared: dict[str, Any] = {"augment": settings.augment, "compute": settings.compute, "seed": 0}
-    train_teacher.main(
-        run=Run(folder / "run"),
-        train_teacher=settings.train_teacher,
-        train=prepared / "train",
-        val=prepared / "val",
-        teacher=folder / "teacher",
-        metrics=folder / "teacher.json",
-        history=folder / "teacher.csv",
-        **shared,
-    )
-    advise.main(
-        run=Run(folder / "run-2"),
-        advise=settings.advise,
-        train=prepared / "train",
-        teacher=folder / "teacher",
-        advice=folder / "advice",
-        metrics=folder / "advise.json",
-        **shared,
-    )
-    torch.use_deterministic_algorithms(mode=False)
-    return folder
 
 
 @pytest.fixture
@@ -149,6 +122,7 @@ def test_the_teacher_gets_no_gradient_and_does_not_move(
         ).method
         student = new()
         loop.fit(student, place.lesson(student, method, settings.distill.training, 0), Run(tmp_path / name), "x")
+        assert not any(module._forward_hooks for one in (student, place.teacher) for module in one.modules())
     assert all(torch.equal(before[name], value) for name, value in place.teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in place.teacher.parameters())
     assert not place.teacher.training
@@ -173,6 +147,7 @@ def test_seeds_are_told_apart_and_the_first_goes_on(teach: Callable[..., dict[st
     rows = (tmp_path / "many/curves.csv").read_text().splitlines()[1:]
     names = [f"{name}{ending}" for ending in ("", "-1", "-2") for name in ("control", "student")]
     assert [row.split(",")[0] for row in rows] == names
+    assert len({row.split(",", 1)[1] for row in rows}) == len(rows)
 
 
 def test_the_verdict_is_that_of_a_paired_t_test() -> None:
@@ -231,6 +206,94 @@ def test_generations_teach_each_other(teach: Callable[..., dict[str, Any]], tmp_
     networks = [artifact.load(tmp_path / name).network for name in ("student", "control", "companions/generation-1")]
     assert not equal(networks[0], networks[1])
     assert not equal(networks[0], networks[2])
+
+
+class Roll:
+    """Notes with what seed a network began, and what it was to learn; nobody learns."""
+
+    def __init__(self) -> None:
+        self.seeds: dict[int, int] = {}
+        self.networks: dict[str, torch.nn.Module] = {}
+        self.lessons: dict[str, Lesson] = {}
+
+    def begin(self, member: params.Member, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        network = families.build(member, 3, 8)
+        self.seeds[id(network)] = seed
+        return network
+
+    def fit(self, network: torch.nn.Module, lesson: Lesson, name: str) -> loop.History:
+        self.networks[name], self.lessons[name] = network, lesson
+        return []
+
+    def seed(self, name: str) -> int:
+        return self.seeds[id(self.networks[name])]
+
+
+@pytest.mark.parametrize(
+    ("method", "guide"),
+    [
+        ("hinton", {"name": "teacher"}),
+        ("mutual", {"name": "teacher"}),
+        ("hinton", {"name": "itself", "generations": 2}),
+    ],
+    ids=["teacher", "peer", "itself"],
+)
+def test_who_begins_how_and_learns_from_whom(
+    prepared: Path, settings: params.Params, taught: Path, method: str, guide: dict[str, Any]
+) -> None:
+    place, roll = entered(prepared, settings, taught), Roll()
+    told = {"method": {"name": method} | METHODS[method], "guide": guide}
+    wanted = params.Distill.model_validate(settings.distill.model_dump(mode="json") | told)
+    found = classes.teach(SMALL, wanted, place, 5, roll.begin, roll.fit)
+    assert roll.networks["student"] is found.student
+    assert roll.networks["control"] is found.control
+    assert {lesson.seed for lesson in roll.lessons.values()} == {5}
+    assert all(lesson.settings == wanted.training for lesson in roll.lessons.values())
+    assert roll.seed("control") == 5
+    guides = {name: lesson.guide for name, lesson in roll.lessons.items()}
+    if guide["name"] == "itself":
+        assert len({roll.seed(name) for name in ("control", "generation-1", "student")}) == 3
+        assert guides["control"] is None
+        assert guides["generation-1"] is found.control
+        assert guides["student"] is roll.networks["generation-1"]
+    elif method == "mutual":
+        peer = roll.lessons["student"].objective.peers()[0]
+        assert roll.seed("student") == 5 != roll.seeds[id(peer)]
+        assert roll.seed("peer-control") == roll.seeds[id(peer)]
+        assert set(guides.values()) == {None}
+    else:
+        assert roll.seed("student") == 5
+        assert guides == {"control": None, "student": place.teacher}
+
+
+def test_what_a_loss_learns_begins_by_the_seed(prepared: Path, settings: params.Params, taught: Path) -> None:
+    place = entered(prepared, settings, taught)
+    told = {"method": {"name": "fitnet"} | METHODS["fitnet"]}
+    wanted = params.Distill.model_validate(settings.distill.model_dump(mode="json") | told)
+    one, same, other = (place.lesson(new(), wanted.method, wanted.training, seed).objective for seed in (1, 1, 2))
+    assert equal(one, same)
+    assert not equal(one, other)
+
+
+def test_what_a_loss_learns_takes_no_share_of_the_networks_clipping(lesson: Lesson, tmp_path: Path) -> None:
+    """However steep it is, the network's steps are those of labels alone."""
+
+    class Steep(Objective):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, step: Step) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(step.student.logits, step.labels) + 1e6 * self.weight.sum()
+
+    ends = []
+    for objective in (lesson.objective, Steep()):
+        network = new()
+        clipped = change(replace(lesson, objective=objective), clip_gradient=0.1, optimizer=OPTIMIZERS["sgd"], epochs=1)
+        loop.fit(network, clipped, Run(tmp_path / str(len(ends))), "x")
+        ends.append(network)
+    assert equal(*ends)
 
 
 def test_the_teacher_itself_may_go_on(teach: Callable[..., dict[str, Any]], taught: Path, tmp_path: Path) -> None:
@@ -314,8 +377,6 @@ def test_a_peer_moves_as_the_student_does(
 
 
 def families_without_dropout() -> torch.nn.Module:
-    from stages.core.networks import families
-
     torch.manual_seed(0)
     return families.build(SMALL.model_copy(update={"hidden_layers": 0}), 3, 8)
 

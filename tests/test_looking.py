@@ -138,6 +138,9 @@ def test_contrast_by_hand() -> None:
     moved = 0.5 * memories[1][:3] + 0.5 * anchors[0]
     torch.testing.assert_close(loss.student_memory[:3], moved / moved.norm(dim=1, keepdim=True))
     assert torch.equal(loss.student_memory[3:], memories[1][3:])
+    scales = loss.scales.clone()
+    loss(given)
+    assert torch.equal(loss.scales, scales)
 
 
 def test_a_deeper_self_by_hand() -> None:

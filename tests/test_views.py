@@ -162,6 +162,29 @@ def test_blended_views_by_hand(prepared: Path) -> None:
         torch.testing.assert_close(labels[number], (1 - area) * certain[number] + area * certain[partner])
 
 
+def test_a_partner_looks_as_it_does_by_itself(prepared: Path) -> None:
+    """What is blended is its own view, not its picture under the other's augmentation."""
+    given = pictures(prepared)
+    everyone = torch.arange(len(given))
+    alone, view = (views.draw(given, LIVELY, mix, 0, 0) for mix in (UNMIXED, MIXUP))
+    whole, _ = views.look(given, alone, given.images, None, everyone)
+    assert view.partners is not None
+    assert view.shares is not None
+    images, _ = views.look(given, view, given.images, given.images[view.partners], everyone)
+    share = view.shares[:, None, None, None]
+    torch.testing.assert_close(images, share * whole + (1 - share) * whole[view.partners])
+
+
+def test_views_follow_from_their_seed(prepared: Path) -> None:
+    given = pictures(prepared)
+    first, same, other = (
+        next(Views(Record(asked(seed=seed), LIVELY, "", "", 3), None).shuffled(given, 16, 0, 0)).images
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
 @pytest.mark.parametrize("mix", [UNMIXED, MIXUP], ids=["unmixed", "mixup"])
 def test_streamed_skipped_and_divided_views_are_the_same(prepared: Path, mix: params.Mix) -> None:
     record = Record(asked(mix=mix), LIVELY, "", "", 3)
@@ -179,6 +202,19 @@ def test_streamed_skipped_and_divided_views_are_the_same(prepared: Path, mix: pa
 
 
 # -------------------------------------------------------------------------------------------------- advice
+
+
+def test_the_teacher_is_asked_in_the_precision_of_the_training(prepared: Path) -> None:
+    given, network, wanted = pictures(prepared), new().eval(), asked()
+    said = {
+        dtype: advice.ask(network, given, wanted, LIVELY, 0, machine.Machine(torch.device("cpu"), dtype, 1.0))
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    everyone = torch.arange(len(given))
+    images, _ = views.look(given, views.draw(given, LIVELY, UNMIXED, 0, 0), given.images, None, everyone)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(said[torch.bfloat16], network(images).float(), rtol=1e-2, atol=1e-3)
+    assert not torch.equal(said[torch.bfloat16], said[torch.float32])
 
 
 def test_all_logits_are_kept_as_precisely_as_asked() -> None:
@@ -289,6 +325,17 @@ def test_the_control_sees_the_same_views_and_hears_nothing(
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
         assert (one.advice is not None, other.advice) == (True, None)
+
+
+def test_another_guide_is_asked_at_each_step(
+    prepared: Path, settings: params.Params, teacher: Path, tmp_path: Path
+) -> None:
+    """What the teacher said before is not what an earlier generation says."""
+    ask(tmp_path / "advice", teacher, prepared, settings, asked(), LIVELY)
+    place, before = enter(settings, prepared, teacher, tmp_path / "advice", LIVELY), new(seed=2)
+    lesson = place.lesson(new(), HINTON, settings.distill.training, 0, before)
+    assert lesson.guide is before
+    assert lesson.views is None
 
 
 @pytest.mark.parametrize("what", ["teacher", "pictures", "augmentation", "folder", "view"])
