@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from torch import nn
+
 from stages.core import batches, evaluation, machine, params, quantization
 from stages.core.datasets import storage
 from stages.core.networks import artifact
@@ -11,6 +13,7 @@ from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.schooling import school
 from stages.core.training import curves, loop
+from stages.core.training.loop import History, Lesson, Summary
 
 
 def main(
@@ -36,17 +39,13 @@ def main(
     integer = quantization.calibrate(
         model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)]
     )
-    histories: dict[str, loop.History] = {}
+    histories: dict[str, History] = {}
     recovered = None
-    if quantize.recovery is not None:
-        unrecovered = evaluation.accuracy(evaluation.logits(integer, here.val), here.val.labels)
-        lesson = here.lesson(integer, quantize.recovery, quantize.training, seed)
-        histories["quantized"] = loop.fit(integer, lesson, run, "quantized")
-        recovered = loop.summary(histories["quantized"], quantize.training.epochs)
-        recovered |= {"val_accuracy_before_recovery": unrecovered}
     parents = {"pruned": files.digest(pruned)}
-    if quantize.recovery is not None and building.listens(quantize.recovery):
-        parents["teacher"] = files.digest(teacher)
+    if quantize.recovery is not None:
+        lesson = here.lesson(integer, quantize.recovery, quantize.training, seed)
+        histories["quantized"], recovered = learn_on(integer, lesson, run)
+        parents |= {"teacher": files.digest(teacher)} if building.listens(quantize.recovery) else {}
     card = dataclasses.replace(model.card, quantization=quantize.method, parents=parents)
     quantization.save(quantized, integer.eval(), card)
     curves.write(history, histories)
@@ -64,3 +63,10 @@ def main(
             "recovery": recovered,
         },
     )
+
+
+def learn_on(integer: nn.Module, lesson: Lesson, run: Run) -> tuple[History, Summary]:
+    """Its roundings included, in place."""
+    before = evaluation.accuracy(evaluation.logits(integer, lesson.val), lesson.val.labels)
+    history = loop.fit(integer, lesson, run, "quantized")
+    return history, loop.summary(history, lesson.settings.epochs) | {"val_accuracy_before_recovery": before}
