@@ -1,7 +1,9 @@
 """The student loses channels, physically, and recovers what it can by learning on."""
 
+import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from stages.core import batches, counting, evaluation, machine, params, recalibration
@@ -38,6 +40,7 @@ def main(
     calibrating = batches.on_device(storage.load(calibration), here.machine)
     network, steps, histories = narrow(dense, prune, here, calibrating, seed, run)
     artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
+    histories |= beside(dense, artifact.read_card(pruned), prune, here, seed, run) if prune.controls else {}
     curves.write(history, histories)
     size = dense.card.facts.image_size
     kept = counting.parameters(network), counting.multiply_accumulates(network, size)
@@ -52,10 +55,28 @@ def main(
             "parameters_removed": 1 - kept[0] / had[0],
             "macs_removed": 1 - kept[1] / had[1],
             "of": prune.of,
+            "controls": controls(histories, prune.training.epochs) if prune.controls else None,
             "steps": steps,
             "channels": cutting.kept_channels(widths.outputs(dense.network), widths.outputs(network)),
         },
     )
+
+
+def beside(
+    dense: artifact.Model, card: artifact.Card, prune: params.Prune, here: School, seed: int, run: Run
+) -> dict[str, History]:
+    """The same lessons for the network that lost nothing, and for the narrow one that never knew anything."""
+    torch.manual_seed(seed)
+    networks = {"uncut": here.machine.place(copy.deepcopy(dense.network)), "from-scratch": artifact.begin(card)}
+    recalibration.batch_norm(networks["uncut"], here.train)
+    return {
+        name: loop.fit(network, here.lesson(network, prune.recovery, prune.training, seed), run, name)
+        for name, network in networks.items()
+    }
+
+
+def controls(histories: dict[str, History], epochs: int) -> dict[str, loop.Summary]:
+    return {name: loop.summary(histories[name], epochs) for name in ("uncut", "from-scratch")}
 
 
 def narrow(

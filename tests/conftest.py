@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from stages import prepare
+from stages import advise, prepare, train_teacher
 from stages.core import batches, machine, params
 from stages.core.datasets import storage
 from stages.core.objectives import building
@@ -84,6 +85,34 @@ def prepared(settings: params.Params, pictures: Path, tmp_path_factory: pytest.T
         details=folder / "details.json",
         metrics=folder / "prepare.json",
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught(prepared: Path, settings: params.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher, and no views."""
+    folder = tmp_path_factory.mktemp("taught")
+    shared: dict[str, Any] = {"augment": settings.augment, "compute": settings.compute, "seed": 0}
+    train_teacher.main(
+        run=Run(folder / "run"),
+        train_teacher=settings.train_teacher,
+        train=prepared / "train",
+        val=prepared / "val",
+        teacher=folder / "teacher",
+        metrics=folder / "teacher.json",
+        history=folder / "teacher.csv",
+        **shared,
+    )
+    advise.main(
+        run=Run(folder / "run-2"),
+        advise=settings.advise,
+        train=prepared / "train",
+        teacher=folder / "teacher",
+        advice=folder / "advice",
+        metrics=folder / "advise.json",
+        **shared,
+    )
+    torch.use_deterministic_algorithms(mode=False)
     return folder
 
 

@@ -188,8 +188,10 @@ def test_taylor_is_what_finite_differences_say(settings: params.Params, seen: ba
     told = (found["blocks.1.conv1.weight"] * weight.detach()).flatten(1).sum(1)[:6]
     torch.testing.assert_close(told, torch.tensor(by_hand, dtype=torch.float64), rtol=1e-2, atol=1e-5)
     with graph_of(dense.float(), found) as group:
-        scored = GroupTaylorImportance(multivariable=True, group_reduction="first", normalizer=None)(group)
-    torch.testing.assert_close(scored[:6].double(), told.abs(), rtol=1e-3, atol=1e-6)
+        scored = GroupTaylorImportance(multivariable=True, group_reduction="first", normalizer="sum")(group)
+    assert scored is not None
+    all_told = (found["blocks.1.conv1.weight"] * weight.detach().double()).flatten(1).sum(1).abs()
+    torch.testing.assert_close(scored.double(), all_told / all_told.sum(), rtol=1e-3, atol=1e-6)
 
 
 def as_double(pictures: batches.Pictures) -> Any:

@@ -96,6 +96,15 @@ def build(card: Card) -> nn.Module:
     return network
 
 
+def begin(card: Card) -> nn.Module:
+    """The module the card describes, as it would begin: the random weights of a whole one, cut to its widths."""
+    narrow, whole = build(card), families.build(card.architecture, len(card.facts.classes), card.facts.image_size)
+    random = whole.state_dict()
+    cut = {name: random[name][tuple(map(slice, tensor.shape))].clone() for name, tensor in narrow.state_dict().items()}
+    narrow.load_state_dict(cut)
+    return narrow
+
+
 def fill(network: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
     """Strictly: a missing, surplus or misshapen weight is an error."""
     try:

@@ -72,7 +72,8 @@ class Distill(Settings):
 class Prune(Settings):
     """`sparsity` is the share to remove, of `of`; in `steps` equal cuts, with `between` epochs of recovery after each.
 
-    Milliseconds are measured. Layers under `protect`, by their names, keep their channels, as the last one does.
+    Milliseconds are measured. `controls` learn as long: the network with all its channels, and the narrow one from
+    random weights. Layers under `protect`, by their names, keep their channels, as the last one does.
     """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
@@ -83,6 +84,7 @@ class Prune(Settings):
     protect: Annotated[tuple[str, ...], Field(strict=False)]
     steps: Annotated[int, Field(ge=1, le=50)]
     between: NonNegativeInt
+    controls: bool
     recovery: Recovery
     training: Training
 

@@ -127,8 +127,9 @@ def _distillation(found: Findings, twins: comparison.Comparison | None, asked: A
 
 def _pruning(settings: params.Prune) -> str:
     return (
-        f"{words.percent(settings.sparsity)} of the parameters, importance {settings.importance.name}, "
-        f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, recovery {settings.recovery.name}"
+        f"{words.percent(settings.sparsity)} of the {settings.of}, importance {settings.importance.name}, "
+        f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, "
+        f"{words.plural(settings.steps, 'cut')}, recovery {settings.recovery.name}"
     )
 
 

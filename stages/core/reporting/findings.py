@@ -93,7 +93,15 @@ class Width(Found):
     after: int
 
 
+class Cut(Found):
+    removed: float
+    val_accuracy: float
+
+
 class Pruned(Recovery):
+    of: str
+    steps: dict[str, Cut]
+    controls: dict[str, Lesson] | None
     parameters: int
     macs: int
     parameters_removed: float

@@ -1,0 +1,108 @@
+"""The stage that prunes: cut by cut, with recovery between, beside what the same epochs do otherwise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages import prune
+from stages.core import batches, counting, evaluation, machine, params
+from stages.core.datasets import storage
+from stages.core.networks import artifact
+from stages.core.running.journal import Run
+
+
+def run(prepared: Path, settings: params.Params, taught: Path, to: Path, **changes: Any) -> dict[str, Any]:
+    """The teacher itself is what is pruned."""
+    wanted: dict[str, Any] = settings.prune.model_dump(mode="json") | {"round_to": 1, "sparsity": 0.6} | changes
+    to.mkdir(exist_ok=True)
+    prune.main(
+        run=Run(to / "run"),
+        prune=params.Prune.model_validate(wanted),
+        augment=settings.augment,
+        compute=settings.compute,
+        seed=0,
+        **{split: prepared / split for split in ("train", "calibration", "val")},
+        teacher=taught / "teacher",
+        advice=taught / "advice",
+        student=taught / "teacher",
+        pruned=to / "pruned",
+        metrics=to / "metrics.json",
+        history=to / "curves.csv",
+    )
+    torch.use_deterministic_algorithms(mode=False)
+    return json.loads((to / "metrics.json").read_text())
+
+
+def names(folder: Path) -> list[str]:
+    rows = (folder / "curves.csv").read_text().splitlines()[1:]
+    return list(dict.fromkeys(row.split(",")[0] for row in rows))
+
+
+def test_cut_by_cut(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    found = run(prepared, settings, taught, tmp_path, steps=3, between=2, controls=False)
+    assert [cut["removed"] for cut in found["steps"].values()] == pytest.approx([0.2, 0.4, 0.6], abs=0.02)
+    assert found["parameters_removed"] == found["steps"]["3"]["removed"]
+    assert found["val_accuracy_before_recovery"] == found["steps"]["3"]["val_accuracy"]
+    assert names(tmp_path) == ["cut-1", "cut-2", "pruned"]
+    assert (tmp_path / "curves.csv").read_text().count("cut-1") == 2
+    assert found["controls"] is None
+    pruned, dense = artifact.load(tmp_path / "pruned").network, artifact.load(taught / "teacher").network
+    assert 1 - counting.parameters(pruned) / counting.parameters(dense) == found["parameters_removed"]
+    val = batches.on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
+    torch.use_deterministic_algorithms(mode=False)
+    assert evaluation.accuracy(evaluation.logits(pruned, val), val.labels) == found["val_accuracy"]
+
+
+def test_without_recovery_between_no_epoch_is_spent(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    run(prepared, settings, taught, tmp_path, steps=2, between=0, controls=False)
+    assert names(tmp_path) == ["pruned"]
+
+
+def test_controls_learn_as_long(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    """One with all channels, that begins where the student was; one as narrow, that begins with nothing."""
+    found = run(prepared, settings, taught, tmp_path)
+    assert names(tmp_path) == ["pruned", "uncut", "from-scratch"]
+    epochs = settings.prune.training.epochs
+    assert {name: lesson["epochs"] for name, lesson in found["controls"].items()} == {
+        "uncut": epochs,
+        "from-scratch": epochs,
+    }
+    nothing = run(prepared, settings, taught, tmp_path / "nothing", sparsity=0.0, controls=False)
+    assert nothing["parameters_removed"] == 0
+    assert found["controls"]["uncut"] == {name: nothing[name] for name in found["controls"]["uncut"]}
+    card, trained = artifact.read_card(tmp_path / "pruned"), artifact.read_weights(tmp_path / "pruned")
+    torch.manual_seed(0)
+    begun = artifact.begin(card).state_dict()
+    assert {name: value.shape for name, value in begun.items()} == {
+        name: value.shape for name, value in trained.items()
+    }
+    assert all(value.isfinite().all() for value in begun.values())
+    weights = [name for name, value in begun.items() if value.ndim > 1]
+    assert all(begun[name].std() > 0 and not torch.equal(begun[name], trained[name]) for name in weights)
+
+
+@pytest.mark.parametrize("importance", [{"name": "taylor", "pictures": 16}, {"name": "hessian", "pictures": 16}])
+def test_gradients_are_those_of_the_calibration_pictures(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, importance: dict[str, Any]
+) -> None:
+    """Of as many as asked; others are not looked at, which other pictures behind them show."""
+    kept = [run(prepared, settings, taught, tmp_path / "first", importance=importance, controls=False)["channels"]]
+    split = storage.load(prepared / "calibration")
+    for name, changed in (("after", slice(16, None)), ("among", slice(0, 16))):
+        images = split.images.copy()
+        images[changed] = 255 - images[changed][:, ::-1]
+        folder = tmp_path / name
+        folder.mkdir()
+        for other in ("train", "val"):
+            (folder / other).symlink_to(prepared / other)
+        storage.write(folder / "calibration", iter(images), split.labels, split.facts)
+        kept.append(run(folder, settings, taught, folder, importance=importance, controls=False)["channels"])
+    weights = [artifact.read_weights(tmp_path / name / "pruned") for name in ("first", "after", "among")]
+    assert kept[0] == kept[1]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert kept[0] != kept[2] or any(not torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
