@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from stages.core import batches, counting, evaluation, machine, params, recalibration
 from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
-from stages.core.pruning import cutting, importances
+from stages.core.pruning import blocks, cutting, importances
+from stages.core.pruning.cutting import Plan
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.schooling import school
@@ -38,7 +40,11 @@ def main(
     here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
     dense = artifact.load(student)
     calibrating = batches.on_device(storage.load(calibration), here.machine)
-    network, steps, histories = narrow(dense, prune, here, calibrating, seed, run)
+    shallow, gone = blocks.without(
+        here.machine.place(dense.network), prune.blocks, dense.card.facts.image_size, lambda one: loss(one, calibrating)
+    )
+    plan = cutting.plan(dense, shallow, prune, seed)
+    network, steps, histories = narrow(shallow, plan, here, calibrating, run)
     artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
     histories |= beside(dense, artifact.read_card(pruned), prune, here, seed, run) if prune.controls else {}
     curves.write(history, histories)
@@ -55,6 +61,7 @@ def main(
             "parameters_removed": 1 - kept[0] / had[0],
             "macs_removed": 1 - kept[1] / had[1],
             "of": prune.of,
+            "blocks": {name: number for number, name in enumerate(gone, start=1)},
             "controls": controls(histories, prune.training.epochs) if prune.controls else None,
             "steps": steps,
             "channels": cutting.kept_channels(widths.outputs(dense.network), widths.outputs(network)),
@@ -79,13 +86,17 @@ def controls(histories: dict[str, History], epochs: int) -> dict[str, loop.Summa
     return {name: loop.summary(histories[name], epochs) for name in ("uncut", "from-scratch")}
 
 
+def loss(network: nn.Module, pictures: Pictures) -> float:
+    return functional.cross_entropy(evaluation.logits(network, pictures), pictures.labels).item()
+
+
 def narrow(
-    dense: artifact.Model, prune: params.Prune, here: School, calibrating: Pictures, seed: int, run: Run
+    network: nn.Module, plan: Plan, here: School, calibrating: Pictures, run: Run
 ) -> tuple[nn.Module, dict[str, Any], dict[str, History]]:
     """Cut by cut, with recovery after each; the last one has all the epochs of the settings."""
-    plan = cutting.plan(dense, prune, seed)
+    prune, seed = plan.settings, plan.seed
     between = prune.training.model_copy(update={"epochs": prune.between, "patience": prune.between})
-    network, steps, histories = dense.network, dict[str, Any](), dict[str, History]()
+    steps, histories = dict[str, Any](), dict[str, History]()
     for step in range(1, prune.steps + 1):
         gradients = importances.gradients(here.machine.place(network), prune.importance, calibrating)
         share = prune.sparsity * step / prune.steps

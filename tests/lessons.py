@@ -39,7 +39,7 @@ class Asked(Objective):
 
 def shrunk(dense: Model, wanted: params.Prune, seed: int = 0) -> nn.Module:
     """In one cut, with no gradients to look at."""
-    return cutting.shrink(dense.network, wanted.sparsity, cutting.plan(dense, wanted, seed), {})
+    return cutting.shrink(dense.network, wanted.sparsity, cutting.plan(dense, dense.network, wanted, seed), {})
 
 
 def change(lesson: Lesson, **training: object) -> Lesson:

@@ -106,3 +106,15 @@ def test_gradients_are_those_of_the_calibration_pictures(
     assert kept[0] == kept[1]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert kept[0] != kept[2] or any(not torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+def test_whole_blocks_go_first(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    found = run(prepared, settings, taught, tmp_path, blocks=1, sparsity=0.0, controls=False)
+    [gone] = found["blocks"]
+    assert found["parameters_removed"] > 0.1
+    assert {name for name, width in found["channels"].items() if not width["after"]} == {
+        name for name in found["channels"] if name.startswith(f"{gone}.")
+    }
+    pruned = artifact.load(tmp_path / "pruned").network
+    assert isinstance(pruned.get_submodule(gone), torch.nn.Identity)
+    assert found["steps"]["1"]["removed"] == found["parameters_removed"]

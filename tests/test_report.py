@@ -113,6 +113,7 @@ class World:
         self.write("prune", **LESSON, val_accuracy_before_recovery=0.432, parameters=200_777, macs=3_000_000)
         self.change("prune", "parameters_removed", 0.498)
         self.change("prune", "of", "parameters")
+        self.change("prune", "blocks", {})
         self.change("prune", "steps", {"1": {"removed": 0.498, "val_accuracy": 0.432}})
         self.change("prune", "controls", {"uncut": LESSON, "from-scratch": LESSON | {"val_accuracy": 0.654}})
         self.change("prune", "macs_removed", 0.571)

@@ -2,7 +2,7 @@
 
 A pruned network is the dense one with narrower layers, so its widths and its weights are all there is to keep. A
 layer's width is the shape of each of its tensors and each whole number among its attributes: true of any layer of any
-library, and nothing here needs to know which.
+library, and nothing here needs to know which. A block that was left out has no width at all.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 Width = Mapping[str, tuple[int, ...]]
 Widths = Mapping[str, Width]  # by the layer's path
+LEFT_OUT: Width = {"left_out": ()}
 
 
 def read(network: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -22,6 +23,9 @@ def read(network: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
 def difference(network: nn.Module, dense: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
     """The layers in which a network differs from the one its settings describe, and in what."""
     original, changed = read(dense), {}
+    for name, module in network.named_modules():
+        if type(module) is nn.Identity and type(dense.get_submodule(name)) is not nn.Identity:
+            changed[name] = dict(LEFT_OUT)
     for name, width in read(network).items():
         own = {key: value for key, value in width.items() if original[name].get(key) != value}
         if own:
@@ -32,6 +36,9 @@ def difference(network: nn.Module, dense: nn.Module) -> dict[str, dict[str, tupl
 def apply(network: nn.Module, widths: Widths) -> None:
     """Give the network's layers these widths; tensors that change are empty, to be filled."""
     for name, width in widths.items():
+        if width == LEFT_OUT:
+            network.set_submodule(name, nn.Identity())
+            continue
         module = network.get_submodule(name)
         for key, value in width.items():
             before: Any = getattr(module, key)

@@ -72,6 +72,8 @@ class Distill(Settings):
 class Prune(Settings):
     """`sparsity` is the share to remove, of `of`; in `steps` equal cuts, with `between` epochs of recovery after each.
 
+    First `blocks` go, whole: those that the loss on the calibration pictures misses least.
+
     Milliseconds are measured. `controls` learn as long: the network with all its channels, and the narrow one from
     random weights. Layers under `protect`, by their names, keep their channels, as the last one does.
     """
@@ -81,6 +83,7 @@ class Prune(Settings):
     importance: Importance
     ranking: Literal["global", "layerwise", "isomorphic"]
     round_to: PositiveInt
+    blocks: NonNegativeInt
     protect: Annotated[tuple[str, ...], Field(strict=False)]
     steps: Annotated[int, Field(ge=1, le=50)]
     between: NonNegativeInt

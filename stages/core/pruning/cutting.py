@@ -29,19 +29,20 @@ class Plan:
     seed: int
 
 
-def plan(dense: Model, settings: params.Prune, seed: int) -> Plan:
+def plan(dense: Model, network: nn.Module, settings: params.Prune, seed: int) -> Plan:
+    """What is gone is measured against the dense model; `network` is what is left of it after whole blocks went."""
     size = dense.card.facts.image_size
-    kept = graph.unprunable(dense.network, size, seed, settings.protect) if settings.sparsity else []
+    kept = graph.unprunable(network, size, seed, settings.protect) if settings.sparsity else []
     return Plan(settings, goals.GOALS[settings.of](dense), kept, size, seed)
 
 
 def shrink(network: nn.Module, sparsity: float, plan: Plan, gradients: Gradients) -> nn.Module:
     """The narrower network whose share of what is gone comes nearest to `sparsity`, of the network of the plan."""
-    if sparsity == 0:
-        return copy.deepcopy(network)
-    low, high = 0.0, 1.0
     best = copy.deepcopy(network)
-    miss = sparsity - plan.goal(best)
+    miss = sparsity - plan.goal(best) if sparsity else 0.0
+    if miss <= 0:  # nothing is asked for, or more is gone with whole blocks
+        return best
+    low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         ratio = (low + high) / 2
         candidate = cut(network, ratio, plan, gradients)
@@ -83,5 +84,5 @@ def cut(network: nn.Module, ratio: float, plan: Plan, gradients: Gradients) -> n
 
 
 def kept_channels(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Outputs of each layer before and after."""
-    return {name: {"before": before[name], "after": count} for name, count in after.items()}
+    """Outputs of each layer before and after; a layer that went with its block has none."""
+    return {name: {"before": count, "after": after.get(name, 0)} for name, count in before.items()}

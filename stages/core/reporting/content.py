@@ -129,7 +129,8 @@ def _pruning(settings: params.Prune) -> str:
     return (
         f"{words.percent(settings.sparsity)} of the {settings.of}, importance {settings.importance.name}, "
         f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, "
-        f"{words.plural(settings.steps, 'cut')}, recovery {settings.recovery.name}"
+        f"{words.plural(settings.blocks, 'whole block')}, {words.plural(settings.steps, 'cut')}, "
+        f"recovery {settings.recovery.name}"
     )
 
 

@@ -100,6 +100,7 @@ class Cut(Found):
 
 class Pruned(Recovery):
     of: str
+    blocks: dict[str, int]
     steps: dict[str, Cut]
     controls: dict[str, Lesson] | None
     parameters: int
