@@ -19,6 +19,7 @@ from stages.core.training.loop import History, Lesson
 def main(
     run: Run,
     distill: params.Distill,
+    advise: params.Advise,
     augment: params.Augment,
     compute: params.Compute,
     seed: int,
@@ -32,7 +33,7 @@ def main(
     metrics: Output,
     history: Output,
 ) -> None:
-    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
+    here = school.enter(train, val, teacher, advice, advise, augment, machine.choose(compute, seed))
     shelf = Shelf(student, control, companions)
     listened = verdict.taught_by(distill) in ("teacher", "nobody")
     histories: dict[str, History] = {}

@@ -11,6 +11,7 @@ from stages.core import batches, counting, evaluation, machine, params, recalibr
 from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
+from stages.core.objectives import building
 from stages.core.pruning import blocks, cutting, importances
 from stages.core.pruning.cutting import Plan
 from stages.core.running.command import Input, Output
@@ -24,6 +25,7 @@ from stages.core.training.loop import History
 def main(
     run: Run,
     prune: params.Prune,
+    advise: params.Advise,
     augment: params.Augment,
     compute: params.Compute,
     seed: int,
@@ -37,7 +39,7 @@ def main(
     metrics: Output,
     history: Output,
 ) -> None:
-    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
+    here = school.enter(train, val, teacher, advice, advise, augment, machine.choose(compute, seed))
     dense = artifact.load(student)
     calibrating = batches.on_device(storage.load(calibration), here.machine)
     shallow, gone = blocks.without(
@@ -45,7 +47,8 @@ def main(
     )
     plan = cutting.plan(dense, shallow, prune, seed)
     network, steps, histories = narrow(shallow, plan, here, calibrating, run)
-    artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, student=student, teacher=teacher)
+    parents = {"student": student} | ({"teacher": teacher} if building.listens(prune.recovery) else {})
+    artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, {}, **parents)
     histories |= beside(dense, artifact.read_card(pruned), prune, here, seed, run) if prune.controls else {}
     curves.write(history, histories)
     size = dense.card.facts.image_size

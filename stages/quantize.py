@@ -19,6 +19,7 @@ from stages.core.training.loop import History, Lesson, Summary
 def main(
     run: Run,
     quantize: params.Quantize,
+    advise: params.Advise,
     augment: params.Augment,
     compute: params.Compute,
     seed: int,
@@ -32,7 +33,7 @@ def main(
     metrics: Output,
     history: Output,
 ) -> None:
-    here = school.enter(train, val, teacher, advice, augment, machine.choose(compute, seed))
+    here = school.enter(train, val, teacher, advice, advise, augment, machine.choose(compute, seed))
     model = artifact.load(pruned)
     calibrating = batches.on_device(storage.load(calibration), here.machine)
     before = evaluation.logits(here.machine.place(model.network), here.val)

@@ -56,6 +56,7 @@ def teach(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path)
         distill.main(
             run=Run(folder / "run"),
             distill=params.Distill.model_validate(wanted),
+            advise=settings.advise,
             augment=settings.augment,
             compute=settings.compute,
             seed=0,
@@ -131,7 +132,13 @@ def test_the_teacher_gets_no_gradient_and_does_not_move(
 def entered(prepared: Path, settings: params.Params, taught: Path) -> school.School:
     here = machine.choose(settings.compute, 0)
     found = school.enter(
-        prepared / "train", prepared / "val", taught / "teacher", taught / "advice", settings.augment, here
+        prepared / "train",
+        prepared / "val",
+        taught / "teacher",
+        taught / "advice",
+        settings.advise,
+        settings.augment,
+        here,
     )
     torch.use_deterministic_algorithms(mode=False)
     return found

@@ -21,6 +21,7 @@ def run(prepared: Path, settings: params.Params, taught: Path, to: Path, **chang
     prune.main(
         run=Run(to / "run"),
         prune=params.Prune.model_validate(wanted),
+        advise=settings.advise,
         augment=settings.augment,
         compute=settings.compute,
         seed=0,

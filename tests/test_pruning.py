@@ -57,7 +57,9 @@ def wanted(settings: params.Params, **changes: object) -> params.Prune:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 @pytest.mark.parametrize("ranking", ["global", "layerwise"])
-@pytest.mark.parametrize("sparsity", [pytest.param(0.3, marks=pytest.mark.slow), 0.5, 0.75])
+@pytest.mark.parametrize(
+    "sparsity", [pytest.param(0.3, marks=pytest.mark.slow), pytest.param(0.5, marks=pytest.mark.slow), 0.75]
+)
 def test_the_wanted_share_of_parameters_goes(
     settings: params.Params, network: params.Network, ranking: str, sparsity: float
 ) -> None:
@@ -227,6 +229,7 @@ def test_squared_gradients_are_those_of_each_picture(seen: batches.Pictures) -> 
         torch.testing.assert_close(gradient, each[name].square().mean(0), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORED)
 def test_every_importance_reaches_the_share(settings: params.Params, seen: batches.Pictures, name: str) -> None:
     dense = alive(NETWORKS[0])
@@ -245,7 +248,7 @@ def test_rankings_differ(settings: params.Params) -> None:
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("of", ["macs", "bytes"])
+@pytest.mark.parametrize("of", ["macs", pytest.param("bytes", marks=pytest.mark.slow)])
 def test_other_things_than_parameters_shrink_as_asked(settings: params.Params, tmp_path: Path, of: str) -> None:
     dense = alive(NETWORKS[0])
     narrow = shrunk(dense, wanted(settings, sparsity=0.4, of=of, round_to=2))
@@ -259,6 +262,7 @@ def test_other_things_than_parameters_shrink_as_asked(settings: params.Params, t
     assert 1 - sizes[0] / sizes[1] == pytest.approx(0.4, abs=0.02)
 
 
+@pytest.mark.slow
 def test_latency_is_measured_beside_the_network_it_came_from(settings: params.Params) -> None:
     """A network against itself, and against one with a tenth of its products."""
     dense = families.build(params.ResNet(name="resnet18", stem="small", width=0.5), 4, SIZE).eval()

@@ -51,6 +51,7 @@ def make_integer(models: Path, prepared: Path, settings: params.Params, wanted: 
     quantize.main(
         run=Run(models / f"run-{name}"),
         quantize=wanted,
+        advise=settings.advise,
         augment=settings.augment,
         compute=settings.compute,
         seed=0,

@@ -288,10 +288,10 @@ def test_an_interrupted_stage_goes_on_after_its_last_view(
 
 
 def enter(
-    settings: params.Params, prepared: Path, teacher: Path, folder: Path, augment: params.Augment
+    settings: params.Params, prepared: Path, teacher: Path, folder: Path, augment: params.Augment, **changes: object
 ) -> school.School:
     here = machine.choose(settings.compute.model_copy(update={"precision": "float32"}), 0)
-    found = school.enter(prepared / "train", prepared / "val", teacher, folder, augment, here)
+    found = school.enter(prepared / "train", prepared / "val", teacher, folder, asked(**changes), augment, here)
     torch.use_deterministic_algorithms(mode=False)
     return found
 
@@ -338,7 +338,7 @@ def test_another_guide_is_asked_at_each_step(
     assert lesson.views is None
 
 
-@pytest.mark.parametrize("what", ["teacher", "pictures", "augmentation", "folder", "view"])
+@pytest.mark.parametrize("what", ["teacher", "pictures", "augmentation", "kind of views", "folder", "view"])
 def test_advice_of_something_else_is_refused(
     prepared: Path, settings: params.Params, teacher: Path, tmp_path: Path, what: str
 ) -> None:
@@ -354,12 +354,12 @@ def test_advice_of_something_else_is_refused(
         folder = tmp_path
     elif what == "view":
         (folder / advice.name(0)).write_bytes(b"half")
-    else:
+    elif what == "pictures":
         content = files.read_json(folder / "advice.json")
         files.write_json(folder / "advice.json", content | {"train": "0" * 64})
     said = {"folder": "is no advice", "view": "is not the file that advice.json was"}.get(what, f"another {what}")
     with pytest.raises(Refusal, match=said):
-        learn(enter(settings, train, teacher, folder, augment), settings)
+        learn(enter(settings, train, teacher, folder, augment, seed=int(what == "kind of views")), settings)
     torch.use_deterministic_algorithms(mode=False)
 
 

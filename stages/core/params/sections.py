@@ -155,7 +155,9 @@ class Params(Settings):
         """What no section can know alone."""
         if isinstance(self.distill.student, AsTeacher) and isinstance(self.train_teacher.network, Ensemble):
             raise ValueError("distill.student: an ensemble teaches, but cannot be pruned: name one network")
-        if self.distill.guide.name == "teacher":
+        if isinstance(self.distill.student, AsTeacher):
+            pass  # nothing is distilled
+        elif self.distill.guide.name == "teacher":
             self._heard("distill", "method", self.distill.method, self.distill.training)
         else:
             self._blended("distill", "method", self.distill.method, self.distill.training.mix, "distill.training.mix")

@@ -76,7 +76,15 @@ class School:
         )
 
 
-def enter(train: Path, val: Path, teacher: Path, advice: Path, augment: params.Augment, machine: Machine) -> School:
+def enter(
+    train: Path,
+    val: Path,
+    teacher: Path,
+    advice: Path,
+    advise: params.Advise,
+    augment: params.Augment,
+    machine: Machine,
+) -> School:
     learning, choosing = storage.load(train), storage.load(val)
     guide, record = artifact.load(teacher), Record.read(advice)
     if guide.card.facts.classes != learning.facts.classes:
@@ -85,6 +93,7 @@ def enter(train: Path, val: Path, teacher: Path, advice: Path, augment: params.A
         )
     of = {"teacher": (record.teacher, files.digest(teacher)), "pictures": (record.train, files.digest(train))}
     of["augmentation"] = (str(record.augment), str(augment))
+    of["kind of views"] = (str(record.advise), str(advise))
     for what, (said, here) in of.items():
         if said != here:
             raise Refusal(f"{advice} is of another {what} than is given here: `dvc repro advise` asks the teacher anew")
