@@ -23,6 +23,7 @@ from stages.core.running.journal import home
 
 LARGE = (512, 384)  # pixels of a made picture, a common size of photographs in data sets
 CLASSES = 4  # of made pictures
+WORKERS: dict[str, Any] = {"type": int, "default": processes.cores(), "help": "of each DataLoader"}
 
 
 def add_data(members: Any, action: str) -> None:
@@ -32,6 +33,7 @@ def add_data(members: Any, action: str) -> None:
     parser = _beside(members, action, text)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", **WORKERS)
     parser.set_defaults(run=data)
 
 
@@ -66,13 +68,10 @@ def add_training(members: Any, action: str) -> None:
         "of each, accuracy on a held-out fifth, and how near ours is to the network's own ceiling."
     )
     parser = _beside(members, action, text)
-    parser.add_argument("--image-size", type=int, default=32)
+    _of_trainings(parser)
     parser.add_argument("--width", type=float, default=0.25, help="of the ResNet-18 that is trained")
-    parser.add_argument(
-        "--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of ours and timm's"
-    )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
+    parser.add_argument("--workers", **WORKERS)
     parser.set_defaults(run=training)
 
 
@@ -104,13 +103,11 @@ def add_distillation(members: Any, action: str) -> None:
         "step, in turns: seconds an epoch, and accuracy on a held-out fifth."
     )
     parser = _beside(members, action, text)
-    parser.add_argument("--image-size", type=int, default=32)
+    _of_trainings(parser)
     parser.add_argument("--width", type=float, default=0.25, help="of the ResNet-18 that teaches")
     parser.add_argument("--blocks", type=int, default=4, help="of the residual CNN that learns")
-    parser.add_argument("--views", type=int, default=4)
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    parser.add_argument("--views", type=int, default=4, help="of each picture, that the teacher is asked about once")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
     parser.set_defaults(run=distillation)
 
 
@@ -124,7 +121,6 @@ def distillation(
     views: int,
     precision: str,
     epochs: int,
-    workers: int,
     rounds: int,
     json: Path | None,
 ) -> int:
@@ -134,7 +130,7 @@ def distillation(
         folder, split = gathered(path, made, image_size, Path(scratch))
         network = params.ResNet(name="resnet18", stem="auto", width=width)
         student = params.ResidualCNN(name="residual_cnn", blocks=blocks, hidden_layers=0)
-        contest = learning.Contest(folder, split, network, precision, epochs, batch_size, workers)
+        contest = learning.Contest(folder, split, network, precision, epochs, batch_size, workers=0)
         found = teaching.compare(contest, student, views, rounds, Path(scratch))
     return tell(folder, split, batch_size, found, json)
 
@@ -161,9 +157,20 @@ def _beside(members: Any, action: str, text: str) -> argparse.ArgumentParser:
     parser.add_argument("path", type=Path, nargs="?", help="one folder for each class; made pictures if not given")
     parser.add_argument("--made", type=int, default=2000, help="how many pictures to make where PATH is not given")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=processes.cores(), help="of each DataLoader")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     return parser
+
+
+def _of_trainings(parser: argparse.ArgumentParser) -> None:
+    """What every comparison of trainings asks."""
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="float32 for a plain script, always",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
 
 
 def prepare(listing: Listing, image_size: int, scratch: Path) -> Split:
