@@ -18,6 +18,7 @@ from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from stages.core.schooling import school
+from stages.core.schooling.classes import teach
 from stages.core.training import loop
 from tests.lessons import SMALL, equal, new
 
@@ -336,6 +337,32 @@ def test_another_guide_is_asked_at_each_step(
     lesson = place.lesson(new(), HINTON, settings.distill.training, 0, before)
     assert lesson.guide is before
     assert lesson.views is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"guide": {"name": "itself", "generations": 1}}, {"method": {"name": "mutual"}}, {}]
+)
+def test_student_and_control_see_the_same_pictures_whoever_teaches(
+    prepared: Path, settings: params.Params, teacher: Path, tmp_path: Path, changes: dict[str, dict[str, object]]
+) -> None:
+    """Views are for those who hear the school's teacher; its control sees what its student sees."""
+    ask(tmp_path / "advice", teacher, prepared, settings, asked(), LIVELY)
+    place = enter(settings, prepared, teacher, tmp_path / "advice", LIVELY)
+    if "method" in changes:
+        changes = {"method": changes["method"] | {"peer": SMALL.model_dump()}}
+    distill = params.Distill.model_validate(settings.distill.model_dump(mode="json") | changes)
+    lessons: dict[str, loop.Lesson] = {}
+
+    def fit(_network: nn.Module, lesson: loop.Lesson, name: str) -> loop.History:
+        lessons[name] = lesson
+        return []
+
+    teach(SMALL, distill, place, 3, lambda _member, seed: new(seed), fit)
+    assert {lesson.views is not None for lesson in lessons.values()} == {not changes}
+    for one, other in zip(lessons["student"].batches(1, 0), lessons["control"].batches(1, 0), strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+        assert other.advice is None
 
 
 @pytest.mark.parametrize("what", ["teacher", "pictures", "augmentation", "kind of views", "folder", "view"])
