@@ -49,7 +49,7 @@ def main(
             lessons.append(teach(distill.student, distill, here, seed, number, run, origin).histories)
         shelf.keep(first, distill.student, here.facts, origin, teacher if listened else None)
         for number, one in enumerate(lessons):
-            histories |= {ended(name, number): rows for name, rows in one.items()}
+            histories |= {loop.numbered(name, number): rows for name, rows in one.items()}
         found = verdict.compare(first, lessons, seed, distill, here)
     curves.write(history, histories)
     run.tell(verdict=found["verdict"], taught_by=found["taught_by"])
@@ -76,11 +76,6 @@ def teach(
         return here.machine.place(begun.network)
 
     def fit(network: nn.Module, lesson: Lesson, name: str) -> History:
-        return loop.fit(network, lesson, run, ended(name, number))
+        return loop.fit(network, lesson, run, loop.numbered(name, number))
 
     return classes.teach(wanted, distill, here, seed + number, begin, fit)
-
-
-def ended(name: str, number: int) -> str:
-    """Of the first class, the plain name."""
-    return f"{name}-{number}" if number else name

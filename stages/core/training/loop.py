@@ -5,11 +5,12 @@ weights of an unbroken one: what a step does follows from the weights before it 
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import torch
 from rich.progress import Progress as Bars
@@ -27,6 +28,7 @@ from stages.core.running.journal import Run
 from stages.core.training import checkpoint, exercise, interruption, optimizers, schedules, watching
 from stages.core.training.averaging import Average
 from stages.core.training.checkpoint import Progress
+from stages.core.training.constraints import Constraint, Unconstrained
 from stages.core.training.energy import Meter
 from stages.core.training.exercise import Exercise
 from stages.core.training.interruption import Interruption
@@ -45,6 +47,7 @@ class Lesson:
     """What to learn from, and how.
 
     A guide is asked about every batch; views are what a teacher was asked about before, and then they are what is seen.
+    Ends as it was in its best epoch, unless what matters came with the last.
     """
 
     train: Pictures
@@ -56,6 +59,8 @@ class Lesson:
     seed: int
     guide: nn.Module | None = None
     views: Views | None = None
+    constraint: Callable[[nn.Module], Constraint] = Unconstrained
+    ends_with: Literal["best", "last"] = "best"
 
     def batches(self, epoch: int, skip: int) -> Generator[Batch]:
         part, size = Part(self.machine.team.rank, self.machine.team.size), self.settings.batch_size
@@ -65,7 +70,7 @@ class Lesson:
 
 
 def fit(network: nn.Module, lesson: Lesson, run: Run, name: str) -> History:
-    """Train `network` in place; it ends with the weights of its best epoch. `name` tells a stage's trainings apart."""
+    """Train `network` in place. `name` tells a stage's trainings apart."""
     here = lesson.machine
     with exercise.of(here.place(network), lesson.objective, lesson.guide, here) as exercised:
         return _follow(_Course(exercised, lesson, run.scratch / f"{name}.checkpoint"), run, name)
@@ -90,7 +95,7 @@ def _follow(course: "_Course", run: Run, name: str) -> History:
             _tell(bars, task, name, course)
             if asked:
                 asked.obey()
-    course.exercise.load_state_dict(course.state.best)
+    course.end()
     if seconds:
         run.tell(**{f"{name}_seconds_per_epoch": round(median(seconds), 3), "device": lesson.machine.describe()})
         run.tell(precision=str(lesson.machine.precision).removeprefix("torch."), processes=lesson.machine.team.size)
@@ -100,6 +105,11 @@ def _follow(course: "_Course", run: Run, name: str) -> History:
 def best_epoch(history: History) -> int:
     """Highest accuracy on val, then lowest loss, then the first."""
     return max(range(len(history)), key=lambda at: (history[at]["val_accuracy"], -history[at]["val_loss"], -at)) + 1
+
+
+def numbered(name: str, number: int) -> str:
+    """Of several trainings that differ in their seed; the first has the plain name."""
+    return f"{name}-{number}" if number else name
 
 
 def untrained(network: nn.Module, val: Pictures) -> Summary:
@@ -126,6 +136,7 @@ class _Course:
         settings, here = lesson.settings, lesson.machine
         self.exercise, self.lesson, self.path = exercise, lesson, path
         self.together = Together(here, exercise)
+        self.constraint = lesson.constraint(exercise.network)
         self.optimizer = optimizers.build(settings.optimizer, exercise.network, lesson.objective)
         self.scaler = torch.amp.GradScaler(here.device.type, enabled=here.precision == torch.float16)
         self.average = Average(exercise, settings.average) if settings.average else None
@@ -142,6 +153,12 @@ class _Course:
     @property
     def patience_left(self) -> int:
         return self.lesson.settings.patience - len(self.state.history) + best_epoch(self.state.history)
+
+    def end(self) -> None:
+        if self.lesson.ends_with == "best":
+            self.exercise.load_state_dict(self.state.best)
+        elif self.average:
+            self.exercise.load_state_dict(self.average.state)
 
     def epoch(self, bars: Bars, asked: Interruption) -> dict[str, float]:
         """One pass over the training pictures, or what is left of it, and one look at val."""
@@ -213,12 +230,14 @@ class _Course:
                 told.append(self.together.mean(loss.detach()))
                 watch.see(number, told[-1], some.images)
                 self.scaler.scale(loss).backward()
+        self.constraint.before()
         if settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
             for weights in filter(None, map(_weights, (self.exercise.network, self.exercise.objective))):
                 nn.utils.clip_grad_norm_(weights, settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.constraint.after(rate)
         if self.average:
             self.average.follow()
         losses.append(sum(told[1:], told[0]))
