@@ -1,19 +1,17 @@
-"""The student loses channels, physically, and recovers what it can by learning on."""
+"""The student loses blocks, channels, heads and single weights, and recovers what it can by learning on."""
 
-import copy
-from typing import Any
-
-import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.core import batches, counting, evaluation, machine, params, recalibration
+from stages.core import batches, counting, evaluation, machine, params, zeros
 from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
+from stages.core.networks.artifact import Model
 from stages.core.objectives import building
-from stages.core.pruning import blocks, cutting, importances
+from stages.core.pruning import blocks, cutting, goals, heads, importances, sensitivity, trial
 from stages.core.pruning.cutting import Plan
+from stages.core.pruning.trial import CONTROLS, Trial
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.schooling import school
@@ -38,78 +36,78 @@ def main(
     pruned: Output,
     metrics: Output,
     history: Output,
+    scanned: Output,
 ) -> None:
     here = school.enter(train, val, teacher, advice, advise, augment, machine.choose(compute, seed))
     dense = artifact.load(student)
+    facts = dense.card.facts
     calibrating = batches.on_device(storage.load(calibration), here.machine)
     shallow, gone = blocks.without(
-        here.machine.place(dense.network), prune.blocks, dense.card.facts.image_size, lambda one: loss(one, calibrating)
+        here.machine.place(dense.network), prune.blocks, facts.image_size, lambda one: loss(one, calibrating)
     )
-    plan = cutting.plan(dense, shallow, prune, seed)
-    network, steps, histories = narrow(shallow, plan, here, calibrating, run)
+    plan = scan(cutting.plan(dense, shallow, prune, seed), shallow, here, calibrating)
+    sensitivity.write(scanned, plan.tried)
     parents = {"student": student} | ({"teacher": teacher} if building.listens(prune.recovery) else {})
-    artifact.save_float(pruned, network, dense.card.architecture, dense.card.facts, {}, **parents)
-    histories |= beside(dense, artifact.read_card(pruned), prune, here, seed, run) if prune.controls else {}
+    trials = [Trial(plan, here, seed + number, number, run) for number in range(prune.seeds)]
+    for one in trials:
+        network = one.narrow(shallow, calibrating)
+        if one.number == 0:
+            artifact.save_float(pruned, network, dense.card.architecture, facts, {}, **parents)
+        if prune.controls:
+            one.beside(dense.network, network, artifact.read_card(pruned))
+    histories = {loop.numbered(name, one.number): rows for one in trials for name, rows in one.histories.items()}
     curves.write(history, histories)
-    size = dense.card.facts.image_size
-    kept = counting.parameters(network), counting.multiply_accumulates(network, size)
-    had = counting.parameters(dense.network), counting.multiply_accumulates(dense.network, size)
+    network = artifact.load(pruned).network
+    before, after = size(dense, dense.network), size(dense, network)
+    accuracies = [one.accuracies for one in trials]
     run.metrics(
         metrics,
         loop.summary(histories["pruned"], prune.training.epochs)
         | {
-            "val_accuracy_before_recovery": steps[str(prune.steps)]["val_accuracy"],
-            "parameters": kept[0],
-            "macs": kept[1],
-            "parameters_removed": 1 - kept[0] / had[0],
-            "macs_removed": 1 - kept[1] / had[1],
+            "val_accuracy_before_recovery": trials[0].steps[str(prune.steps)]["val_accuracy"],
+            **{name: after[name] for name in ("parameters", "macs")},
+            **{f"{name}_removed": 1 - after[name] / before[name] for name in before},
+            "before": before,
+            "after": after | {"nonzero": sum(int(weight.count_nonzero()) for weight in network.parameters())},
+            "zeros": zeros.share(zeros.weights(network).values()),
             "of": prune.of,
             "blocks": {name: number for number, name in enumerate(gone, start=1)},
-            "controls": controls(histories, prune.training.epochs) if prune.controls else None,
-            "steps": steps,
+            "controls": controls(histories, prune) if prune.controls else None,
+            "steps": trials[0].steps,
+            "seeds": {str(one.seed): found for one, found in zip(trials, accuracies, strict=True)},
+            "against": trial.against(accuracies, prune.confidence),
+            "confidence": prune.confidence,
             "channels": cutting.kept_channels(widths.outputs(dense.network), widths.outputs(network)),
+            "heads": cutting.kept_heads(heads.counts(dense.network), heads.counts(network)),
+            "zeros_by_layer": zeros.by_layer(network),
         },
     )
 
 
-def beside(
-    dense: artifact.Model, card: artifact.Card, prune: params.Prune, here: School, seed: int, run: Run
-) -> dict[str, History]:
-    """The same lessons for the network that lost nothing, and for the narrow one that never knew anything."""
-    torch.manual_seed(seed)
-    networks = {"uncut": here.machine.place(copy.deepcopy(dense.network)), "from-scratch": artifact.begin(card)}
-    recalibration.batch_norm(networks["uncut"], here.train)
+def scan(plan: Plan, network: nn.Module, here: School, calibrating: Pictures) -> Plan:
+    """What each layer bears, on val, where somebody wants to know."""
+    if not plan.settings.scan:
+        return plan
+
+    def judge(one: nn.Module) -> dict[str, float]:
+        return evaluation.on_val(evaluation.logits(here.machine.place(one), here.val), here.val.labels)
+
+    gradients = importances.gradients(here.machine.place(network), plan.settings.importance, calibrating)
+    return cutting.scan(network, plan, gradients, judge)
+
+
+def controls(histories: dict[str, History], prune: params.Prune) -> dict[str, loop.Summary]:
+    return {name: loop.summary(histories[name], trial.budget(prune)) for name in CONTROLS}
+
+
+def size(dense: Model, network: nn.Module) -> dict[str, int]:
+    """Bytes are those of the float32 file that would be shipped."""
     return {
-        name: loop.fit(network, here.lesson(network, prune.recovery, prune.training, seed), run, name)
-        for name, network in networks.items()
+        "parameters": counting.parameters(network),
+        "macs": counting.multiply_accumulates(network, dense.card.facts.image_size),
+        "bytes": goals.shipped(Model(network, dense.card)),
     }
-
-
-def controls(histories: dict[str, History], epochs: int) -> dict[str, loop.Summary]:
-    return {name: loop.summary(histories[name], epochs) for name in ("uncut", "from-scratch")}
 
 
 def loss(network: nn.Module, pictures: Pictures) -> float:
     return functional.cross_entropy(evaluation.logits(network, pictures), pictures.labels).item()
-
-
-def narrow(
-    network: nn.Module, plan: Plan, here: School, calibrating: Pictures, run: Run
-) -> tuple[nn.Module, dict[str, Any], dict[str, History]]:
-    """Cut by cut, with recovery after each; the last one has all the epochs of the settings."""
-    prune, seed = plan.settings, plan.seed
-    between = prune.training.model_copy(update={"epochs": prune.between, "patience": prune.between})
-    steps, histories = dict[str, Any](), dict[str, History]()
-    for step in range(1, prune.steps + 1):
-        gradients = importances.gradients(here.machine.place(network), prune.importance, calibrating)
-        share = prune.sparsity * step / prune.steps
-        network = here.machine.place(cutting.shrink(network, share, plan, gradients))
-        recalibration.batch_norm(network, here.train)
-        answers = evaluation.logits(network, here.val)
-        removed = plan.goal(network)
-        steps[str(step)] = {"removed": removed, "val_accuracy": evaluation.accuracy(answers, here.val.labels)}
-        is_last = step == prune.steps
-        training, name = (prune.training, "pruned") if is_last else (between, f"cut-{step}")
-        if training.epochs:
-            histories[name] = loop.fit(network, here.lesson(network, prune.recovery, training, seed), run, name)
-    return network, steps, histories

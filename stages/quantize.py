@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import nn
 
-from stages.core import batches, evaluation, machine, params, quantization
+from stages.core import batches, evaluation, machine, params, quantization, zeros
 from stages.core.datasets import storage
 from stages.core.networks import artifact
 from stages.core.objectives import building
@@ -37,6 +37,7 @@ def main(
     model = artifact.load(pruned)
     calibrating = batches.on_device(storage.load(calibration), here.machine)
     before = evaluation.logits(here.machine.place(model.network), here.val)
+    sparse = zeros.share(zeros.weights(model.network).values())
     integer = quantization.calibrate(
         model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)]
     )
@@ -45,6 +46,7 @@ def main(
     parents = {"pruned": files.digest(pruned)}
     if quantize.recovery is not None:
         lesson = here.lesson(integer, quantize.recovery, quantize.training, seed)
+        lesson = dataclasses.replace(lesson, constraint=zeros.Held)
         histories["quantized"], recovered = learn_on(integer, lesson, run)
         parents |= {"teacher": files.digest(teacher)} if building.listens(quantize.recovery) else {}
     card = dataclasses.replace(model.card, quantization=quantize.method, parents=parents)
@@ -61,6 +63,9 @@ def main(
             "calibration_pictures": len(calibrating),
             "integer_layers": len(levels),
             "most_levels_in_a_channel": max(levels.values()),
+            "zeros_before": sparse,
+            "zeros": zeros.share(zeros.weights(integer).values()),
+            "zero_codes": quantization.zero_codes(integer),
             "recovery": recovered,
         },
     )

@@ -41,6 +41,7 @@ def settings() -> params.Params:
     defaults["distill"]["student"] = small
     for section in ("train_teacher", "distill", "prune"):
         defaults[section]["training"] |= {"epochs": 3, "patience": 3, "batch_size": 16}
+    defaults["prune"] |= {"seeds": 1, "scan": []}
     defaults["export"] |= {"min_agreement": 0.9, "max_accuracy_drop": 0.1, "max_int8_size": 0.999, "max_int8_drop": 0.2}
     defaults["benchmark"] |= {"rounds": 3, "seconds_per_file": 0.05}
     return params.Params.model_validate(defaults)

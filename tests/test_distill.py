@@ -165,15 +165,15 @@ def test_the_verdict_is_that_of_a_paired_t_test() -> None:
     assert found == pytest.approx((expected.low, expected.high))
     assert statistics.mean_interval(gains[:1], 0.95) is None
     assert statistics.mean_interval([0.02, 0.02], 0.95) == (0.02, 0.02)
-    assert [verdict.word(one) for one in ((0.01, 0.02), (-0.02, -0.01))] == ["helps", "hurts"]
+    assert [statistics.word(one) for one in ((0.01, 0.02), (-0.02, -0.01))] == ["helps", "hurts"]
     for one in ((-0.01, 0.02), (0.0, 0.02), (0.02, 0.02), None):
-        assert verdict.word(one) == "not shown"
+        assert statistics.word(one) == "not shown"
 
 
 def test_seeds_that_gain_the_same_pictures_show_nothing() -> None:
     """Of 24 pictures each student is right on one more: rounding alone tells these gains apart."""
     gains = [(right + 1) / 24 - right / 24 for right in (20, 21, 17)]
-    assert verdict.word(statistics.mean_interval(gains, 0.95)) == "not shown"
+    assert statistics.word(statistics.mean_interval(gains, 0.95)) == "not shown"
 
 
 @pytest.mark.parametrize(("better", "word"), [("student", "helps"), ("control", "hurts")])

@@ -32,6 +32,7 @@ def run(prepared: Path, settings: params.Params, taught: Path, to: Path, **chang
         pruned=to / "pruned",
         metrics=to / "metrics.json",
         history=to / "curves.csv",
+        scanned=to / "sensitivity.csv",
     )
     torch.use_deterministic_algorithms(mode=False)
     return json.loads((to / "metrics.json").read_text())

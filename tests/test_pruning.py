@@ -139,7 +139,7 @@ def test_the_least_important_channels_go_first_and_silence_equals_removal(
         for tensor in (block.conv1.weight, block.bn1.weight, block.bn1.bias, block.conv2.weight.transpose(0, 1)):
             tensor.data[channel] = 0
     given = wanted(settings, importance=SCORED[name], ranking="global", round_to=None)
-    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), SIZE, 0)
+    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), [], SIZE, 0)
     found = importances.gradients(dense, given.importance, seen)
     assert bool(found) == (name in ("taylor", "hessian"))
     narrow = cutting.cut(dense, 0.005, plan, found)
@@ -163,7 +163,7 @@ def test_filters_in_the_middle_of_the_others_go_first(settings: params.Params) -
     order = torch.randperm(count)
     conv.weight.data[:] = (order + 1.0).view(-1, 1, 1, 1)  # all alike but for their height
     given = wanted(settings, importance=SCORED["fpgm"], ranking="layerwise", round_to=None)
-    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), SIZE, 0)
+    plan = cutting.Plan(given, goals.parameters(model(dense)), linear(dense), [], SIZE, 0)
     left: Any = cutting.cut(dense, 4 / count, plan, {}).get_submodule("blocks.1.conv1")
     heights = set(left.weight.mean(dim=(1, 2, 3)).round().int().tolist())
     gone = set(range(1, count + 1)) - heights

@@ -22,7 +22,7 @@ from torch.fx import symbolic_trace
 from torch.fx.proxy import TraceError
 from torch.nn import functional
 
-from stages.core import layerwise, params
+from stages.core import layerwise, params, zeros
 from stages.core.networks import artifact
 from stages.core.networks.artifact import Card, Model
 from stages.core.running.errors import Refusal
@@ -85,6 +85,11 @@ def levels(network: nn.Module) -> dict[str, int]:
         name: max(len(channel.unique()) for channel in layer.quant_weight().int())  # pyright: ignore[reportAttributeAccessIssue]
         for name, layer in _layers(network)
     }
+
+
+def zero_codes(network: nn.Module) -> float:
+    """Their share, with those of weights too small for their channel's scale."""
+    return zeros.share(layer.quant_weight().int() for _, layer in _layers(network))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _insert_quantizers(

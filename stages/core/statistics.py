@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 Interval = tuple[float, float]
+ALIKE = 1e-9  # gains that differ by rounding alone
 
 
 def wilson(right: int, count: int, confidence: float) -> Interval:
@@ -30,6 +31,16 @@ def mean_interval(differences: Sequence[float], confidence: float) -> Interval |
         return differences[0], differences[0]
     found = stats.ttest_1samp(differences, 0).confidence_interval(confidence)
     return float(found.low), float(found.high)
+
+
+def word(interval: Interval | None) -> str:
+    """What the interval of a gain shows; one seed shows nothing, nor do seeds that all gain as many pictures.
+
+    Accuracy counts pictures: two seeds that both gain one would make an interval of no width.
+    """
+    if interval is None or interval[0] <= 0 <= interval[1] or interval[1] - interval[0] < ALIKE:
+        return "not shown"
+    return "helps" if interval[0] > 0 else "hurts"
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int) -> float:

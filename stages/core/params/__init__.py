@@ -41,21 +41,30 @@ from stages.core.params.networks import (
     ResidualCNN,
     ResNet,
     ResNet9,
+    ResNetForCIFAR,
     ShuffleNet,
     Student,
     Timm,
+    Torchvision,
     ViT,
 )
 from stages.core.params.pruning import (
     LAMP,
+    SNIP,
     BatchNormScale,
     GeometricMedian,
     GroupNorm,
     Hessian,
     Importance,
+    Lasso,
     Magnitude,
+    Pattern,
     Random,
+    Scattered,
+    Size,
     Taylor,
+    WeightImportance,
+    Zeros,
 )
 from stages.core.params.reading import load
 from stages.core.params.sections import (

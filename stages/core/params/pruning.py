@@ -1,8 +1,8 @@
 """What a network can lose, and by what it is chosen."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from stages.core.params.base import Settings
 
@@ -57,7 +57,55 @@ class Random(Settings):
     name: Literal["random"]
 
 
+class Size(Settings):
+    """A weight's distance from zero."""
+
+    name: Literal["magnitude"]
+
+
+class SNIP(Settings):
+    """How much the loss on so many calibration pictures feels a weight, to first order (Lee et al. 2019)."""
+
+    name: Literal["snip"]
+    pictures: PositiveInt
+
+
 Importance = Annotated[
     Magnitude | GroupNorm | BatchNormScale | LAMP | GeometricMedian | Taylor | Hessian | Random,
     Field(discriminator="name"),
 ]
+WeightImportance = Annotated[Size | LAMP | SNIP | Random, Field(discriminator="name")]
+
+
+class Scattered(Settings):
+    """Zeros wherever weights matter least: `share` of all weights of convolutions and linear layers."""
+
+    name: Literal["scattered"]
+    share: Annotated[float, Field(ge=0, lt=1)]
+    importance: WeightImportance
+    ranking: Literal["global", "layerwise"]
+
+
+class Pattern(Settings):
+    """Of each `of` neighbouring inputs of an output `keep` stay, as kernels for N:M sparsity want it."""
+
+    name: Literal["pattern"]
+    keep: PositiveInt
+    of: Annotated[int, Field(ge=2, le=64)]
+    importance: WeightImportance
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.keep >= self.of:
+            raise ValueError(f"keep {self.keep} of {self.of} removes nothing: keep fewer")
+        return self
+
+
+Zeros = Annotated[Scattered | Pattern, Field(discriminator="name")]
+
+
+class Lasso(Settings):
+    """Training that draws whole channels to zero: each step takes rate x strength of a channel's root mean square."""
+
+    epochs: PositiveInt
+    strength: PositiveFloat

@@ -9,7 +9,7 @@ from stages.core.params.base import Fraction, ProperFraction, Settings
 from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
 from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
-from stages.core.params.pruning import Importance
+from stages.core.params.pruning import Importance, Lasso, Zeros
 from stages.core.params.training import Compute, Mix, Training, Weights
 
 
@@ -70,26 +70,44 @@ class Distill(Settings):
 
 
 class Prune(Settings):
-    """`sparsity` is the share to remove, of `of`; in `steps` equal cuts, with `between` epochs of recovery after each.
+    """`sparsity` is the share to remove, of `of`; in `steps` cuts, with `between` epochs of recovery after each.
 
-    First `blocks` go, whole: those that the loss on the calibration pictures misses least.
+    First `blocks` go, whole: those that the loss on the calibration pictures misses least; attention loses heads, or
+    dimensions of each. Layers under `protect`, by their names, keep what they have, as the last one keeps its outputs.
+    What is left gets its `zeros`. `scan` are shares that each layer loses alone, to see what it bears; the ranking
+    `sensitivity` follows from that.
 
-    Milliseconds are measured. `controls` learn as long: the network with all its channels, and the narrow one from
-    random weights. Layers under `protect`, by their names, keep their channels, as the last one does.
+    Milliseconds are measured. `controls` learn as long: the network with all it had, and the narrow one from random
+    weights; all of it for each of the `seeds`, and the first goes on.
     """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
     of: Literal["parameters", "macs", "bytes", "milliseconds"]
     importance: Importance
-    ranking: Literal["global", "layerwise", "isomorphic"]
+    ranking: Literal["global", "layerwise", "isomorphic", "sensitivity"]
     round_to: PositiveInt
     blocks: NonNegativeInt
+    attention: Literal["heads", "dimensions", "kept"]
     protect: Annotated[tuple[str, ...], Field(strict=False)]
+    scan: Annotated[tuple[ProperFraction, ...], Field(strict=False)]
+    zeros: Zeros
+    lasso: Lasso | None
     steps: Annotated[int, Field(ge=1, le=50)]
+    pace: Literal["equal", "cubic"]
     between: NonNegativeInt
     controls: bool
+    seeds: Annotated[int, Field(ge=1, le=100)]
+    confidence: ProperFraction
     recovery: Recovery
     training: Training
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.ranking == "sensitivity" and not self.scan:
+            raise ValueError("ranking sensitivity follows a scan: set scan to the shares to try, as [0.25, 0.5, 0.75]")
+        if list(self.scan) != sorted(set(self.scan)):
+            raise ValueError(f"scan {list(self.scan)}: shares in rising order, each once")
+        return self
 
 
 class StaticInt8(Settings):

@@ -31,8 +31,12 @@ def macs(dense: Model) -> Goal:
 
 
 def file_bytes(dense: Model) -> Goal:
-    """Of the float32 file that would be shipped."""
-    return _share(dense, lambda network: _exported(Model(network, dense.card), lambda path: path.stat().st_size))
+    return _share(dense, lambda network: shipped(Model(network, dense.card)))
+
+
+def shipped(model: Model) -> int:
+    """Bytes of the float32 file."""
+    return _exported(model, lambda path: path.stat().st_size)
 
 
 def milliseconds(dense: Model) -> Goal:

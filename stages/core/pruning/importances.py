@@ -43,16 +43,18 @@ IMPORTANCES: Mapping[str, Callable[[Any], Importance]] = {
 Gradients = Mapping[str, Tensor]
 
 
-def gradients(network: nn.Module, settings: params.Importance, pictures: Pictures) -> Gradients:
+def gradients(
+    network: nn.Module, settings: params.Importance | params.WeightImportance, pictures: Pictures
+) -> Gradients:
     """Of the loss on the first so many pictures; for `hessian` the mean of their squares, picture by picture.
 
     torch-pruning's own sum of squares keeps the last picture's alone.
     """
-    if not isinstance(settings, params.Taylor | params.Hessian):
+    if not isinstance(settings, params.Taylor | params.Hessian | params.SNIP):
         return {}
     network.eval().requires_grad_(True)
     images, labels = _first(pictures, settings.pictures)
-    if isinstance(settings, params.Taylor):
+    if isinstance(settings, params.Taylor | params.SNIP):
         network.zero_grad()
         for some, their in zip(images.split(EACH), labels.split(EACH), strict=True):
             (functional.cross_entropy(network(some), their, reduction="sum") / len(images)).backward()

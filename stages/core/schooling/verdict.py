@@ -9,8 +9,6 @@ from stages.core.schooling.school import School
 from stages.core.training import loop
 from stages.core.training.loop import History, Summary
 
-ALIKE = 1e-9  # gains that differ by rounding alone
-
 
 def compare(
     first: Class, histories: list[dict[str, History]], seed: int, distill: params.Distill, school: School
@@ -34,7 +32,7 @@ def compare(
         "student": lessons[0]["student"],
         "control": lessons[0].get("control"),
         "seeds": seeds,
-        "verdict": word(interval) if gains else "no control",
+        "verdict": statistics.word(interval) if gains else "no control",
         "gain_on_val": sum(gains) / len(gains) if gains else None,
         "gain_low": interval[0] if interval else None,
         "gain_high": interval[1] if interval else None,
@@ -51,16 +49,6 @@ def nothing_learnt(student: Summary, distill: params.Distill) -> dict[str, Any]:
     unknown = dict.fromkeys(("control", "gain_on_val", "gain_low", "gain_high"))
     said = {"student": student, "seeds": {}, "verdict": "no control", "confidence": distill.confidence}
     return said | unknown | {"method": "none", "taught_by": "nobody", "advice": "none", "companions": {}}
-
-
-def word(interval: statistics.Interval | None) -> str:
-    """What the interval of the gain shows; one seed shows nothing, nor do seeds that all gain as many pictures.
-
-    Accuracy counts pictures: two seeds that both gain one would make an interval of no width.
-    """
-    if interval is None or interval[0] <= 0 <= interval[1] or interval[1] - interval[0] < ALIKE:
-        return "not shown"
-    return "helps" if interval[0] > 0 else "hurts"
 
 
 def taught_by(distill: params.Distill) -> str:

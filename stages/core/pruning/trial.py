@@ -1,0 +1,116 @@
+"""One seed: the network that is cut and learns on, and its controls that learn as long."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.core import evaluation, params, recalibration, statistics, zeros
+from stages.core.batches import Pictures
+from stages.core.networks import artifact
+from stages.core.networks.artifact import Card
+from stages.core.pruning import cutting, grouping, importances, thinning
+from stages.core.pruning.cutting import Plan
+from stages.core.pruning.lasso import Lasso
+from stages.core.running.journal import Run
+from stages.core.schooling.school import School
+from stages.core.training import loop
+from stages.core.training.loop import History
+
+CONTROLS = ("uncut", "from-scratch")
+PACES = {"equal": lambda time: time, "cubic": lambda time: 1 - (1 - time) ** 3}  # cubic: Zhu and Gupta 2017
+
+
+@dataclass
+class Trial:
+    """`number` 0 is the first, whose network goes on."""
+
+    plan: Plan
+    school: School
+    seed: int
+    number: int
+    run: Run
+    steps: dict[str, Any] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
+
+    def narrow(self, network: nn.Module, calibrating: Pictures) -> nn.Module:
+        """Cut by cut, with recovery after each; the last one has all the epochs of the settings."""
+        prune, place = self.plan.settings, self.school.machine.place
+        plan = replace(self.plan, seed=self.seed)
+        network = place(copy.deepcopy(network))
+        if prune.lasso:
+            groups = grouping.groups(network, plan.image_size, plan.kept)
+            drawing = partial(Lasso, settings=prune.lasso, groups=groups)
+            self._learn(network, "drawn", _shortened(prune, prune.lasso.epochs), constraint=drawing, ends_with="last")
+        for step in range(1, prune.steps + 1):
+            growth = PACES[prune.pace](step / prune.steps)
+            gradients = importances.gradients(network, prune.importance, calibrating)
+            network = place(cutting.shrink(network, prune.sparsity * growth, plan, gradients))
+            gradients = importances.gradients(network, prune.zeros.importance, calibrating)
+            thinning.thin(network, prune.zeros, growth, prune.protect, gradients, plan.image_size, plan.seed)
+            recalibration.batch_norm(network, self.school.train)
+            answers = evaluation.logits(network, self.school.val)
+            self.steps[str(step)] = {
+                "removed": plan.goal(network),
+                "zeros": zeros.share(zeros.weights(network).values()),
+                "val_accuracy": evaluation.accuracy(answers, self.school.val.labels),
+            }
+            if step == prune.steps:
+                self._learn(network, "pruned", prune.training)
+            elif prune.between:
+                self._learn(network, f"cut-{step}", _shortened(prune, prune.between))
+        return network
+
+    def beside(self, dense: nn.Module, narrow: nn.Module, card: Card) -> None:
+        """The same lessons for the network that lost nothing, and for the narrow one that never knew anything."""
+        torch.manual_seed(self.seed)
+        uncut, begun = copy.deepcopy(dense), artifact.begin(card)
+        with torch.no_grad():
+            for name, weight in zeros.weights(narrow).items():
+                zeros.weights(begun)[name].mul_((weight != 0).cpu())
+        recalibration.batch_norm(self.school.machine.place(uncut), self.school.train)
+        training = self.plan.settings.training.model_copy(update={"epochs": budget(self.plan.settings)})
+        for name, network in zip(CONTROLS, (uncut, begun), strict=True):
+            self._learn(network, name, training)
+
+    @property
+    def accuracies(self) -> dict[str, float | None]:
+        return {name: self._best(name) for name in ("pruned", *CONTROLS)}
+
+    def _best(self, name: str) -> float | None:
+        rows = self.histories.get(name)
+        return rows[loop.best_epoch(rows) - 1]["val_accuracy"] if rows else None
+
+    def _learn(self, network: nn.Module, name: str, training: params.Training, **changes: Any) -> None:
+        """What is zero stays so, unless something else is to hold."""
+        lesson = self.school.lesson(network, self.plan.settings.recovery, training, self.seed)
+        lesson = replace(lesson, **{"constraint": zeros.Held, **changes})
+        self.histories[name] = loop.fit(network, lesson, self.run, loop.numbered(name, self.number))
+
+
+def budget(prune: params.Prune) -> int:
+    """All the epochs that the pruned network learns, from the dense one on."""
+    drawn = prune.lasso.epochs if prune.lasso else 0
+    return drawn + (prune.steps - 1) * prune.between + prune.training.epochs
+
+
+def against(accuracies: Sequence[Mapping[str, float | None]], confidence: float) -> dict[str, Any]:
+    """What the pruned networks gained over each control, by seed."""
+    found: dict[str, Any] = {}
+    for name in CONTROLS:
+        pairs = [(one["pruned"], one[name]) for one in accuracies]
+        gains = [pruned - control for pruned, control in pairs if pruned is not None and control is not None]
+        if gains:
+            interval = statistics.mean_interval(gains, confidence)
+            low, high = interval or (None, None)
+            word = statistics.word(interval)
+            found[name] = {"gain": sum(gains) / len(gains), "low": low, "high": high, "verdict": word}
+    return found
+
+
+def _shortened(prune: params.Prune, epochs: int) -> params.Training:
+    return prune.training.model_copy(update={"epochs": epochs, "patience": epochs})
