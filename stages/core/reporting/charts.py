@@ -32,7 +32,6 @@ def everything(findings: Findings) -> dict[str, Specification]:
     charts = {
         "size": trade_off(rows, "megabytes", "file, MB (log)", None),
         "latency": trade_off(rows, "milliseconds", "latency on one thread, ms (log)", "milliseconds"),
-        "channels": channels(findings),
         "confusion": confusion(findings),
     }
     for name, networks in CURVES.items():
@@ -284,25 +283,7 @@ def seeds(findings: Findings) -> Chart:
     return alt.layer(lines, dots).properties(width="container", height=34 * len(pairs), description=description)
 
 
-# --------------------------------------------------------------------------------------- channels and classes
-
-
-def channels(findings: Findings) -> Chart:
-    rows = [
-        {"layer": name, "before": width.before, "after": width.after, "kept": width.after / width.before}
-        for name, width in findings.pruned.channels.items()
-    ]
-    tips = ["layer:N", "before:Q", "after:Q", alt.Tooltip("kept:Q", format=".1%")]
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=140)),
-        tooltip=tips,
-    )
-    before = base.mark_bar(color="var(--rule)", cornerRadiusEnd=2).encode(
-        x=alt.X("before:Q", title="channels", axis=alt.Axis(tickCount=8))
-    )
-    after = base.mark_bar(color="var(--pruned)", cornerRadiusEnd=2, height={"band": 0.5}).encode(x="after:Q")
-    description = "Channels of each layer before (wide) and after pruning (narrow)"
-    return alt.layer(before, after).properties(width="container", height=20 * len(rows), description=description)
+# -------------------------------------------------------------------------------------------------- classes
 
 
 def confusion(findings: Findings) -> Chart:

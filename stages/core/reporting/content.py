@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import params, words
-from stages.core.reporting import charts, comparison, examples, studies, study_charts, summary, tables
+from stages.core.reporting import (
+    charts,
+    comparison,
+    examples,
+    pruning,
+    pruning_charts,
+    studies,
+    study_charts,
+    summary,
+    tables,
+)
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.lineage import Pedigree
 from stages.core.reporting.studies import Study
@@ -59,13 +69,14 @@ def gather(
         "file_level": words.level(asked.benchmark.confidence),
         "limits": asked.export,
         "comparisons": list(pairs.values()),
-        "charts": charts.everything(found) | _study_charts(swept),
+        "charts": charts.everything(found) | pruning_charts.everything(found) | _study_charts(swept),
         "examples": examples.read(answers, found.answers),
         **_first_screen(found, pairs["quantized", "teacher"], asked),
         "studies": [(name, study, studies.cells(study)) for name, study in swept.items()],
         "said": studies,
         **_steps(found, asked),
         **_distillation(found, pairs.get(("student", "control")), asked),
+        "pruning": _pruning(found, asked),
         **_classes(found),
         **_origin(found, pedigree),
     }
@@ -94,7 +105,6 @@ def _steps(found: Findings, asked: Asked) -> dict[str, Any]:
         "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
         "lessons": [lesson for lesson in _lessons(found) if charts.was_taught(found, lesson.networks)],
         "recovery": summary.recovery_after_quantization(found),
-        "pruning": _pruning(asked.prune),
         "gates": tables.gates(found, asked.export),
         "int8_share": files.quantized.bytes / files.pruned.bytes,
     }
@@ -125,13 +135,18 @@ def _distillation(found: Findings, twins: comparison.Comparison | None, asked: A
     }
 
 
-def _pruning(settings: params.Prune) -> str:
-    return (
-        f"{words.percent(settings.sparsity)} of the {settings.of}, importance {settings.importance.name}, "
-        f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, "
-        f"{words.plural(settings.blocks, 'whole block')}, {words.plural(settings.steps, 'cut')}, "
-        f"recovery {settings.recovery.name}"
-    )
+def _pruning(found: Findings, asked: Asked) -> dict[str, Any]:
+    return {
+        "asked": pruning.asked(asked.prune),
+        "before_and_after": pruning.before_and_after(found, asked.benchmark.confidence),
+        "verdicts": pruning.verdicts(found.pruned),
+        "seeds": pruning.seeds(found.pruned),
+        "lessons": pruning.lessons(found.pruned),
+        "cuts": pruning.cuts(found.pruned),
+        "layers": pruning.layers(found.pruned),
+        "heads": pruning.heads(found.pruned),
+        "scan": pruning.scan(found.sensitivity),
+    }
 
 
 def _classes(found: Findings) -> dict[str, Any]:

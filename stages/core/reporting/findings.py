@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stages.core.running.errors import Refusal
 
@@ -93,21 +93,79 @@ class Width(Found):
     after: int
 
 
+class Heads(Found):
+    """Of one attention; `dimension` is what each head sees."""
+
+    heads: Width
+    dimension: Width
+
+
+class Size(Found):
+    """Bytes are those of the float32 file."""
+
+    parameters: int
+    macs: int
+    bytes: int
+
+
+class Kept(Size):
+    nonzero: int
+
+
 class Cut(Found):
     removed: float
+    zeros: float
     val_accuracy: float
 
 
+Control = Literal["uncut", "from-scratch"]
+Learner = Literal["pruned", "uncut", "from-scratch"]
+
+
+def _learnt(found: Any) -> Any:
+    """Who did not learn has null in the place of an accuracy."""
+    return {name: value for name, value in found.items() if value is not None} if isinstance(found, dict) else found
+
+
+Accuracies = Annotated[dict[Learner, float], BeforeValidator(_learnt)]
+
+
+class Against(Found):
+    """The pruned network's val accuracy less the control's, over the seeds."""
+
+    gain: float
+    low: float | None
+    high: float | None
+    verdict: Literal["helps", "hurts", "not shown"]
+
+
 class Pruned(Recovery):
+    """Lessons and sizes are those of the first seed, whose network goes on."""
+
     of: str
-    blocks: dict[str, int]
-    steps: dict[str, Cut]
-    controls: dict[str, Lesson] | None
-    parameters: int
-    macs: int
+    before: Size
+    after: Kept
     parameters_removed: float
     macs_removed: float
+    bytes_removed: float
+    zeros: float
+    blocks: dict[str, int]
+    steps: dict[str, Cut]
+    controls: dict[Control, Lesson] | None
+    seeds: dict[str, Accuracies] = Field(min_length=1)
+    against: dict[Control, Against]
+    confidence: float
     channels: dict[str, Width]
+    heads: dict[str, Heads]
+    zeros_by_layer: dict[str, float]
+
+    @model_validator(mode="after")
+    def _controls_agree(self) -> Self:
+        """A control that learnt did so for every seed, and is judged."""
+        learnt = set(self.controls or ())
+        if self.against.keys() != learnt or any(one.keys() != learnt | {"pruned"} for one in self.seeds.values()):
+            raise ValueError("controls, seeds and against disagree who learnt beside the pruned network")
+        return self
 
 
 class Quantized(Found):
@@ -227,6 +285,7 @@ class Findings:
     evaluated: Evaluated
     exported: Exported
     benchmarked: Benchmarked
+    sensitivity: pd.DataFrame
     classes: pd.DataFrame
     confusion: pd.DataFrame
     curves: pd.DataFrame
@@ -275,6 +334,10 @@ def table(path: Path, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.Da
         return content.astype(dict.fromkeys(numbers, float))
     except ValueError as error:
         raise Refusal(f"{path}: {error}; `dvc repro` writes it anew") from error
+
+
+def read_sensitivity(path: Path) -> pd.DataFrame:
+    return table(path, ("layer",), ("share", "val_accuracy", "val_loss"))
 
 
 def read_classes(path: Path) -> pd.DataFrame:

@@ -1,0 +1,231 @@
+"""What pruning took, what it left, and what the same epochs do otherwise; in words, rows and columns."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from statistics import mean
+
+import pandas as pd
+
+from stages.core import params, words
+from stages.core.reporting.findings import (
+    Accuracies,
+    Against,
+    Control,
+    Findings,
+    Learner,
+    Lesson,
+    Pruned,
+    Timing,
+    Width,
+)
+from stages.core.reporting.tables import Cell, Row
+
+NAMES: Mapping[Learner, str] = {"pruned": "pruned", "uncut": "uncut", "from-scratch": "from scratch"}
+NOUNS: Mapping[Control, str] = {"uncut": "the uncut student", "from-scratch": "the same shape from scratch"}
+CLAIMS: Mapping[tuple[Control, str], str] = {
+    ("uncut", "helps"): "The cut network is better than the whole one that learnt as long.",
+    ("uncut", "hurts"): "The cut costs accuracy that the same epochs do not bring back.",
+    ("uncut", "not shown"): "The cut may cost accuracy, bring some or do nothing.",
+    ("from-scratch", "helps"): "What the student had learnt is worth keeping: its narrow shape alone is not as good.",
+    ("from-scratch", "hurts"): "The narrow shape does better from random weights.",
+    ("from-scratch", "not shown"): "The narrow shape may do as well from random weights.",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """`corner` stands above the labels of the rows."""
+
+    title: str
+    corner: str
+    heads: tuple[str, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    word: str
+    reason: str
+
+
+def row(label: str, *texts: str, hint: str = "") -> Row:
+    return Row(label, hint, [Cell(text) for text in texts])
+
+
+def without_empty_columns(table: Table) -> Table:
+    """What no row has is not asked of any."""
+    columns = list(zip(table.heads, *(row.cells for row in table.rows), strict=True))
+    heads, *lines = zip(*(column for column in columns if any(cell != Cell() for cell in column[1:])), strict=True)
+    rows = [replace(one, cells=list(cells)) for one, cells in zip(table.rows, lines, strict=True)]
+    return replace(table, heads=heads, rows=rows)
+
+
+def asked(settings: params.Prune) -> str:
+    return (
+        f"{words.percent(settings.sparsity)} of the {settings.of}, importance {settings.importance.name}, "
+        f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, "
+        f"{words.plural(settings.blocks, 'whole block')}, {words.plural(settings.steps, 'cut')}, "
+        f"recovery {settings.recovery.name}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- before and after
+
+
+def before_and_after(found: Findings, timing_confidence: float) -> Table:
+    """Latencies are those of the student's file and the pruned one."""
+    student, pruned = found.benchmarked.files.student, found.benchmarked.files.pruned
+    rows = [
+        *_sizes(found.pruned),
+        _latency("Latency, one thread", student.one_thread, pruned.one_thread, timing_confidence),
+        _latency("Latency, all threads", student.all_threads, pruned.all_threads, timing_confidence),
+    ]
+    return Table("Before and after", "", ("student", "pruned", "Change"), rows)
+
+
+def _sizes(pruned: Pruned) -> Iterator[Row]:
+    before, after = pruned.before, pruned.after
+    yield row(
+        "Parameters", words.whole(before.parameters), words.whole(after.parameters), _less(pruned.parameters_removed)
+    )
+    if pruned.zeros:
+        yield row("Parameters that are not zero", "", words.whole(after.nonzero), "")
+        yield row("Zeros", "", words.percent(pruned.zeros), "", hint="of convolutions and linear layers")
+    macs = words.whole(before.macs), words.whole(after.macs), _less(pruned.macs_removed)
+    yield row("Multiply-accumulates", *macs, hint="for one picture")
+    sizes = words.megabytes(before.bytes), words.megabytes(after.bytes), _less(pruned.bytes_removed)
+    yield row("File", *sizes, hint="float32 ONNX")
+
+
+def _less(removed: float) -> str:
+    return f"{words.percent(abs(removed))} {'less' if removed >= 0 else 'more'}"
+
+
+def _latency(label: str, before: Timing, after: Timing, confidence: float) -> Row:
+    """Where both times lie in their intervals, their ratio lies between those of the ends (Bonferroni)."""
+    least, most = before.low / after.high, before.high / after.low
+    joint = words.level(max(0.0, 2 * confidence - 1))
+    spread = f"[{least:.2f},{words.SPACE}{most:.2f}] at {joint} or more"
+    unsure = "no difference is shown" if least <= 1 <= most else ""
+    ratio = Cell(words.faster(before.median / after.median), (spread,), unsure)
+    return Row(label, f"median, {words.level(confidence)} interval", [_timing(before), _timing(after), ratio])
+
+
+def _timing(timing: Timing) -> Cell:
+    spread = f"[{words.milliseconds(timing.low)},{words.SPACE}{words.milliseconds(timing.high)}]"
+    return Cell(f"{words.milliseconds(timing.median)}{words.SPACE}ms", (spread,), "noisy" if timing.noisy else "")
+
+
+# ------------------------------------------------------------------------------------------- against the controls
+
+
+def verdicts(pruned: Pruned) -> list[Verdict]:
+    return [_verdict(pruned, name, against) for name, against in pruned.against.items()]
+
+
+def _verdict(pruned: Pruned, name: Control, against: Against) -> Verdict:
+    """One seed claims nothing."""
+    own, other = (words.percent(_over_seeds(pruned, who)) for who in ("pruned", name))
+    gain = f"pruned {own}, {NAMES[name]} {other}: {words.points(against.gain)} points"
+    word = f"{against.verdict.capitalize()}, against {NOUNS[name]}"
+    if against.low is None or against.high is None:
+        return Verdict(word, f"One seed: {gain}. How much of that another seed would change cannot be told from one.")
+    spread = words.points_interval(against.low, against.high)
+    sure = f"in the mean, paired t interval at {words.level(pruned.confidence)} {spread}"
+    reason = f"{words.plural(len(pruned.seeds), 'seed')}: {gain} {sure}. {CLAIMS[name, against.verdict]}"
+    return Verdict(word, reason)
+
+
+def seeds(pruned: Pruned) -> list[Table]:
+    """Val accuracies, and the difference from each control; one seed alone needs no table."""
+    if len(pruned.seeds) == 1:
+        return []
+    learners: tuple[Learner, ...] = ("pruned", *pruned.against)
+    told: dict[str, Accuracies] = {
+        f"Seed {seed}": {name: found[name] for name in learners} for seed, found in pruned.seeds.items()
+    }
+    told["Mean"] = {name: _over_seeds(pruned, name) for name in learners}
+    rows = [row(label, *_differences(found)) for label, found in told.items()]
+    heads = chain.from_iterable((NAMES[name], "Difference, points") for name in pruned.against)
+    return [Table("Each seed", "", ("pruned", *heads), rows)]
+
+
+def _differences(found: Accuracies) -> Iterator[str]:
+    own = found["pruned"]
+    yield words.percent(own)
+    for name, other in found.items():
+        if name != "pruned":
+            yield from (words.percent(other), words.points(own - other))
+
+
+def _over_seeds(pruned: Pruned, name: Learner) -> float:
+    return mean(found[name] for found in pruned.seeds.values())
+
+
+def lessons(pruned: Pruned) -> list[Table]:
+    """Of the first seed."""
+    if not pruned.controls:
+        return []
+    learnt: dict[Learner, Lesson] = {"pruned": pruned, **pruned.controls}
+    rows = [
+        row(NAMES[name], words.percent(one.val_accuracy), f"{one.val_loss:.3f}", f"{one.best_epoch} of {one.epochs}")
+        for name, one in learnt.items()
+    ]
+    title = f"Seed {next(iter(pruned.seeds))}, which goes on"
+    return [Table(title, "", ("Val accuracy", "Val loss", "Best epoch"), rows)]
+
+
+# ------------------------------------------------------------------------------------------ cuts, layers, the scan
+
+
+def cuts(pruned: Pruned) -> list[Table]:
+    """A single cut is told by the text."""
+    if len(pruned.steps) == 1:
+        return []
+    rows = [
+        row(number, words.percent(one.removed), _zeros(one.zeros), words.percent(one.val_accuracy))
+        for number, one in pruned.steps.items()
+    ]
+    heads = (f"Gone, of the {pruned.of}", "Zeros", "Val accuracy before recovery")
+    return [without_empty_columns(Table("Cut by cut", "Cut", heads, rows))]
+
+
+def layers(pruned: Pruned) -> Table:
+    """In network order; a layer that keeps its channels may still have zeros."""
+    names = dict.fromkeys((*pruned.channels, *pruned.zeros_by_layer))
+    rows = [row(name, *_kept(pruned.channels.get(name)), _zeros(pruned.zeros_by_layer.get(name))) for name in names]
+    return without_empty_columns(Table("Each layer", "Layer", ("Channels before", "After", "Kept", "Zeros"), rows))
+
+
+def _kept(width: Width | None) -> tuple[str, str, str]:
+    if width is None:
+        return "", "", ""
+    return words.whole(width.before), words.whole(width.after), words.percent(width.after / width.before)
+
+
+def _zeros(share: float | None) -> str:
+    return words.percent(share) if share else ""
+
+
+def heads(pruned: Pruned) -> list[Table]:
+    rows = [row(name, _arrow(one.heads), _arrow(one.dimension)) for name, one in pruned.heads.items()]
+    return [Table("Heads of attention", "Attention", ("Heads", "Dimensions of each"), rows)] if rows else []
+
+
+def _arrow(width: Width) -> str:
+    return f"{width.before} → {width.after}"
+
+
+def scan(sensitivity: pd.DataFrame) -> list[Table]:
+    """Val accuracy after each layer alone lost each share."""
+    shares = sorted(set(sensitivity["share"]))
+    columns = (sensitivity[name].tolist() for name in ("layer", "share", "val_accuracy", "val_loss"))
+    places = {
+        (name, share): Cell(words.percent(accuracy), (f"loss {loss:.3f}",))
+        for name, share, accuracy, loss in zip(*columns, strict=True)
+    }
+    names = dict.fromkeys(name for name, _ in places)
+    rows = [Row(name, "", [places.get((name, share), Cell()) for share in shares]) for name in names]
+    title, heads = "What each layer alone can lose", tuple(words.percent(share) for share in shares)
+    return [Table(title, "Layer", heads, rows)] if rows else []

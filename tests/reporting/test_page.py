@@ -1,0 +1,255 @@
+"""The page says what the stages found, nothing else, also where it is unwelcome; and it needs no network."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import vl_convert
+
+from stages.core import params, words
+from stages.core.reporting import charts, examples, findings
+from stages.core.running import files, sources
+from stages.core.running.errors import Refusal
+from tests import wiring
+from tests.reporting.world import (
+    CLASSES,
+    LESSON,
+    NETWORKS,
+    PARENTS,
+    Build,
+    Page,
+    World,
+    share,
+)
+
+
+def test_every_step_shows_its_own_numbers(world: World, page: Page) -> None:
+    judged = files.read_json(world.metrics / "evaluate.json")
+    shipped = files.read_json(world.metrics / "benchmark.json")["files"]
+    for cell, name in zip(page.row("Accuracy 95"), NETWORKS, strict=True):
+        low, high = (f"{judged[name][f'accuracy_{end}'] * 100:.1f}" for end in ("low", "high"))
+        assert cell == f"{share(judged[name]['accuracy'])} [{low},\N{NO-BREAK SPACE}{high}]"
+    assert page.row("Loss") == [f"{judged[name]['loss']:.3f}" for name in NETWORKS]
+    assert page.row("Macro F1") == [share(judged[name]["macro_f1"]) for name in NETWORKS]
+    assert page.row("Calibration error") == [share(judged[name]["calibration_error"]) for name in NETWORKS]
+    agreements = [
+        f"{share(judged[name][f'agreement_with_{parent}'])} with {parent}" for name, parent in PARENTS.items()
+    ]
+    assert page.row("Agreement") == ["no parent", *agreements]
+    for label, key in (("Parameters and", "parameters"), ("File ONNX", "bytes"), ("Kernels", "integer_kernels")):
+        for cell, name in zip(page.row(label), NETWORKS, strict=True):
+            assert f"{shipped[name][key]:,}" in cell if name in shipped else cell == "not shipped" or "400,321" in cell
+    assert page.row("Kernels")[-1] == "4 of 18 integer"
+    assert page.row("One thread")[0] == "1.25\N{NO-BREAK SPACE}ms [1.12, 1.38] p95 2.50 noisy"
+    assert page.row("One thread")[4] == "0.250\N{NO-BREAK SPACE}ms [0.225, 0.275] p95 0.500"
+    assert page.row("Against the teacher") == [
+        "reference",
+        "not shipped",
+        *(f"{at}.0× faster {at * 5 / 3:.1f}× faster" for at in (3, 4, 5)),
+    ]
+
+
+def test_every_other_section_shows_its_own_numbers(page: Page) -> None:
+    wanted = (
+        "quantized.onnx: 1.23 kB, 10,005× smaller and 5.0× faster than the teacher, accuracy 94.0 %",
+        "on 200 test pictures",
+        "One seed (0)",
+        "Noisy timing of teacher on one thread",
+        "It loses 6.0 points against the teacher, and the pictures show it: on 12 pictures only the teacher is right",
+        "49.8 % of the student's parameters and 57.1 % of its multiply-accumulates are gone",
+        "43.2 % after it, 87.6 % after recovery",
+        "18 layers became integer, with ranges from 77 calibration pictures",
+        "87.4 % before, 87.1 % after; 98.3 % of the answers are the same",
+        "more than 201 values",
+        "1,234 pictures",
+        "A <CPU>",
+        "birds",
+    )
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert [text for text in wanted if text not in seen] == []
+    assert page.row("quantized.onnx") == [
+        "99.4\N{NO-BREAK SPACE}%",
+        "−0.4",
+        "2.5\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}10⁻⁶",
+        "4 of 18 integer",
+        "94.0\N{NO-BREAK SPACE}%",
+        "94.0\N{NO-BREAK SPACE}%",
+        "passed",
+    ]
+
+
+def test_page_needs_no_network(html: str, page: Page) -> None:
+    assert len(page.scripts[-2]) > 500_000  # Vega is inside
+    assert [place for place in page.loads if not place.startswith(("#", "data:image/png;base64,"))] == []
+    assert page.policy.startswith("default-src 'none';")
+    assert "connect-src" not in page.policy
+    assert "http" not in page.policy
+    styles, ours = page.scripts[0], page.scripts[-1]
+    assert not [word for word in ("@import", "url(", "http") if word in styles]
+    assert not [word for word in ("fetch", "XMLHttpRequest", "import", "WebSocket", "http") if word in ours]
+    assert "http" not in page.scripts[1]  # the charts
+
+
+def test_names_are_text_and_nothing_else(html: str, page: Page) -> None:
+    assert "<b>bold" not in html
+    assert "A <title>" not in html
+    assert "<CPU>" not in html
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+    assert [row[0] for row in page.rows if row[0] in CLASSES and len(row) == 6] == list(CLASSES)
+    drawn = json.loads(page.scripts[1])["confusion"]
+    names = {row["actual"] for layer in (drawn, *drawn["layer"]) for row in layer.get("data", {}).get("values", ())}
+    assert names == set(CLASSES[:-1])
+
+
+def test_class_without_pictures_or_answers_is_said_so(page: Page) -> None:
+    assert page.row("never") == ["0", "0", "no test picture", "never predicted", "16.7\N{NO-BREAK SPACE}%"]
+    assert "Worst class: Ä & 鳥, F1 20.0" in page.text
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_recovery_after_quantization_is_shown_where_there_was_one(learnt: bool, tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    if learnt:
+        world.change("quantize", "recovery", LESSON | {"val_accuracy_before_recovery": 0.321})
+        rows = pd.read_csv(world.metrics / "curves/prune.csv").assign(network="quantized")
+        rows.to_csv(world.metrics / "curves/quantize.csv", index=False)
+    page = build(world)
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    told = "The rounded network learnt on: accuracy on val 32.1 % before, 87.6 % after the best of 3 epochs."
+    assert (told in seen) == learnt
+    assert ("Recovery after quantization" in seen) == learnt
+
+
+def test_a_worse_file_is_called_worse(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path, {"quantized": range(10)})
+    world.change("benchmark", "files.quantized.bytes", 24_691_356)
+    world.change("benchmark", "files.quantized.one_thread.times_faster_than_teacher", 0.5)
+    world.change("export", "quantized.accuracy_drop", 0.5)
+    page = build(world)
+    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "24.69 MB, 2.0× larger and 2.0× slower than the teacher, accuracy 95.0 %" in seen
+    assert "It loses 5.0 points against the teacher, and the pictures show it: on 10 pictures only the teacher" in seen
+    assert page.row("quantized and teacher")[-1] == "the first is worse"
+    assert page.row("quantized.onnx")[-1] == "not passed"
+
+
+def test_a_difference_within_chance_is_none(tmp_path: Path, build: Build) -> None:
+    page = build(World(tmp_path, {"quantized": range(3)}))
+    assert "It loses 1.5 points against the teacher; no difference is shown." in page.text
+    assert page.row("quantized and teacher")[-1] == "no difference is shown"
+
+
+def test_no_examples_and_many_classes(tmp_path: Path, build: Build) -> None:
+    names = tuple(f"species number {number}" for number in range(100))
+    page = build(World(tmp_path, {"quantized": range(50)}, classes=names, examples=0))
+    assert "No pictures were kept" in page.text
+    assert len([row for row in page.rows if row[0].startswith("species") and len(row) == 6]) == 100
+    assert len([row for row in page.rows if len(row) == 3 and row[0].startswith("species")]) == 12
+
+
+def test_mistakes_come_first_then_the_least_sure(tmp_path: Path) -> None:
+    world = World(tmp_path, {"quantized": range(2, 4)}, examples=5)
+    found = examples.read(tmp_path / "answers", world.answers)
+    assert [(one.number, one.mistake) for one in found] == [(2, True), (3, True), (0, False), (1, False), (4, False)]
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("prepare", "copies"),
+        ("distill", "verdict"),
+        ("distill", "control.val_loss"),
+        ("evaluate", "quantized.agreement_with_pruned"),
+        ("export", "student.largest_difference"),
+        ("benchmark", "files.quantized.one_thread.noisy"),
+    ],
+)
+def test_missing_key_stops_the_report(file: str, key: str, world: World, tmp_path: Path, build: Build) -> None:
+    broken = World(tmp_path)
+    broken.change(file, key, None)
+    with pytest.raises(Refusal, match=rf"{file}\.json: {key}: Field required"):
+        build(broken)
+
+
+def test_missing_column_stops_the_report(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    world.answers.drop(columns="control").to_csv(tmp_path / "answers" / "answers.csv", index=False)
+    with pytest.raises(Refusal, match=r"answers\.csv has no column control"):
+        build(world)
+
+
+def test_charts_are_valid_vega_lite(page: Page) -> None:
+    drawn = json.loads(page.scripts[1])
+    assert len(drawn) == 11
+    for name in ("latency", "prune-accuracy", "distill-loss", "channels", "confusion"):
+        assert vl_convert.vegalite_to_vega(drawn[name])["marks"], name
+
+
+def test_numbers_are_never_rounded_to_all_or_nothing() -> None:
+    found = [words.percent(value).replace("\N{NO-BREAK SPACE}", "") for value in (1, 0.9999, 0, 0.0001, 0.99949)]
+    assert found == ["100.0%", "99.99%", "0.0%", "0.01%", "99.9%"]
+    assert [words.faster(times) for times in (43.4, 9.14, 1.04, 0.5)] == [
+        "43× faster",
+        "9.1× faster",
+        "equally fast",
+        "2.0× slower",
+    ]
+
+
+def test_report_starts_without_the_heavy_libraries() -> None:
+    imported = {
+        name.split(".")[0]
+        for path in sources.of("stages.report")
+        if path.suffix == ".py"
+        for name in wiring.imports(sources.ROOT / path)
+    }
+    assert not imported & {"torch", "torchvision", "brevitas", "sklearn", "onnxruntime", "mlflow"}
+
+
+@pytest.mark.parametrize("members", [0, 2])
+def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained_nothing(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    world, seen = World(tmp_path, {}), list[findings.Findings]()
+    path = world.metrics / "curves/teacher.csv"
+    alone = pd.read_csv(path)
+    rows = [alone.assign(network=f"teacher-{n + 1}", val_accuracy=alone["val_accuracy"] + n) for n in range(members)]
+    pd.concat([alone.head(0), *rows]).to_csv(path, index=False)
+    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    headings = build(world).text
+    monkeypatch.undo()
+    names = charts.everything(seen[0]).keys()
+    assert {"distill-accuracy", "prune-loss"} < names
+    if members:
+        mean = charts.curve_rows(seen[0], ("teacher",))
+        assert mean["val_accuracy"].tolist() == pytest.approx([75, 100, 125])
+        assert {"teacher-accuracy", "teacher-loss"} < names
+    else:
+        assert not {"teacher-accuracy", "teacher-loss"} & names
+    assert ("Labels alone" in headings) == (members > 0)
+
+
+def test_studies_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    points = [
+        {"experiment": f"run-{t}", "at": {"a <b>parameter</b>": t}, "value": t / 100, "low": -0.01, "high": t / 50}
+        | {"verdict": None}
+        for t in (1.5, 3)
+    ]
+    study = {"schema": 1, "title": "A <study>", "x": "a <b>parameter</b>", "y": None, "value": "distill.gain_on_val"}
+    study |= {"points": points, "commit": "c" * 40, "machine": {"cpu": "A <CPU>"}, "date": "2026-01-02"}
+    files.write_json(world.metrics / "studies/one.json", study)
+    html = world.build(params.load(sources.ROOT / "params.yaml"))
+    page = Page(html)
+    assert page.row("1.5") == ["+1.5", "[−1.0, +3.0]", "1", "not shown", "run-1.5"]
+    assert "A <study>" in page.text
+    assert "<b>parameter" not in html
+    assert f"Gathered 2026-01-02 at {'c' * 12} , on A <CPU>." in page.text
+    assert "#studies" in page.loads
+    assert vl_convert.vegalite_to_vega(json.loads(page.scripts[1])["study-one"])["marks"]
+
+
+def test_without_studies_the_page_has_no_place_for_them(page: Page) -> None:
+    assert "#studies" not in page.loads
+    assert "lightvision study" not in page.text
