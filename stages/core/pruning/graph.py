@@ -6,7 +6,7 @@ in which they are silent. The last layer keeps its outputs.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch_pruning.pruner.importance import GroupMagnitudeImportance, RandomImpo
 
 from stages.core.networks import families
 from stages.core.objectives.listening import find
+from stages.core.pruning import tracing
+from stages.core.pruning.tracing import BROKEN
 from stages.core.running.errors import Refusal
 
 DEEPEST_CUT = 0.9
@@ -24,69 +26,101 @@ TRIED_SHARE = 0.5  # of a group's channels
 SAME = 1e-4  # of the largest answer
 MASKABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
 
-# what networks and torch-pruning raise where channels are missing or a graph is none that it knows
-BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError, KeyError, ZeroDivisionError)
-
 
 def unprunable(network: nn.Module, image_size: int, seed: int, protected: Sequence[str] = ()) -> list[str]:
     """The layers that give the logits or are protected, and one of each group whose channels cannot go unharmed."""
     torch.manual_seed(seed)
-    network = _lively(copy.deepcopy(network).cpu().requires_grad_(True), image_size)
+    network = lively(copy.deepcopy(network).cpu().requires_grad_(True), image_size)
     for name in protected:
         find(network, name, "the network")
-    kept, harmless = [*families.heads(network), *protected], set[str]()
-    while harmful := _harmful_group(copy.deepcopy(network), image_size, kept, harmless):
-        kept.append(harmful)
-    return kept
+    kept = [*families.heads(network), *protected]
+    with as_refusal(network):
+        while misread := _misread_groups(network, image_size, kept):
+            kept += misread
+        return kept + _harmful_groups(network, image_size, kept)
 
 
-def _harmful_group(network: nn.Module, image_size: int, kept: list[str], harmless: set[str]) -> str | None:
-    """The first group, by the layer it starts from, that is not yet known to be harmless, and is not."""
+def _misread_groups(network: nn.Module, image_size: int, kept: list[str]) -> list[str]:
+    """Those that name channels which their layers do not have, so that no importance can be told."""
+    pruner = pruner_of(network, image_size, kept, importance=RandomImportance())
+    return [name for name, group in _groups(network, pruner).items() if not _is_scored(group)]
+
+
+def _is_scored(group: Any) -> bool:
+    try:
+        GroupMagnitudeImportance()(group)
+    except BROKEN:
+        return False
+    return True
+
+
+def _harmful_groups(network: nn.Module, image_size: int, kept: list[str]) -> list[str]:
+    """By the layers they start from; also those of which too few channels would be left to try them."""
     pictures = torch.randn(2, 3, image_size, image_size)
     names = {module: name for name, module in network.named_modules()}
-    with as_refusal(network):
-        pruner = pruner_of(network, image_size, kept, importance=RandomImportance(), pruning_ratio=TRIED_SHARE)
-        if misread := _misread_group(pruner, names):
-            return misread
-        for group in pruner.step(interactive=True) or ():
-            name = names[group[0].dep.target.module]
-            if name not in harmless:
-                try:
-                    with torch.no_grad():
-                        with _silence(group, pruner.DG):
-                            silent = network(pictures)
-                        group.prune()
-                        removed = network(pictures)
-                except BROKEN:
-                    return name
-                if (silent - removed).abs().max() > SAME * silent.abs().max():
-                    return name
-                harmless.add(name)
-    return None
+    pruner = pruner_of(network, image_size, kept, importance=RandomImportance(), pruning_ratio=TRIED_SHARE)
+    harmful = list(_groups(network, pruner))
+    for group in pruner.step(interactive=True) or ():
+        undo = _memory(network, pruner.DG)
+        if _is_harmless(network, pictures, group, pruner.DG):
+            harmful.remove(names[group[0].dep.target.module])
+        else:
+            undo()
+    return harmful
 
 
-def _misread_group(pruner: torch_pruning.BasePruner, names: Mapping[nn.Module, str]) -> str | None:
-    """A group that names channels which its layers do not have, so that no importance can be told."""
-    groups = pruner.DG.get_all_groups(pruner.ignored_layers, tuple(pruner.root_module_types))
-    for group in groups:
-        try:
-            GroupMagnitudeImportance()(group)
-        except BROKEN:
-            return names[group[0].dep.target.module]
-    return None
+@torch.no_grad()
+def _is_harmless(network: nn.Module, pictures: Tensor, group: Any, graph: Any) -> bool:
+    try:
+        with _silence(group, graph):
+            silent = network(pictures)
+        group.prune()
+        removed = network(pictures)
+    except BROKEN:
+        return False
+    return bool((silent - removed).abs().max() <= SAME * silent.abs().max())
+
+
+def _groups(network: nn.Module, pruner: torch_pruning.BasePruner) -> dict[str, Any]:
+    names = {module: name for name, module in network.named_modules()}
+    found = pruner.DG.get_all_groups(pruner.ignored_layers, tuple(pruner.root_module_types))
+    return {names[group[0].dep.target.module]: group for group in found}
+
+
+def _memory(network: nn.Module, graph: Any) -> Callable[[], None]:
+    """Puts back what cutting changes; a graph is much dearer to build anew."""
+    modules = {*network.modules(), *(module for module in graph.module2node if isinstance(module, nn.Module))}
+    states = [(module, {key: _own(value) for key, value in vars(module).items()}) for module in modules]
+    nodes, parameters = dict(graph.module2node), dict(graph._param_to_name)
+
+    def undo() -> None:
+        for module, state in states:
+            vars(module).update(state)
+        graph.module2node, graph._param_to_name = nodes, parameters
+        for module, node in nodes.items():
+            node.module = module
+
+    return undo
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, dict | list) else value
 
 
 def pruner_of(network: nn.Module, image_size: int, kept: list[str], **options: Any) -> torch_pruning.BasePruner:
-    return torch_pruning.BasePruner(
-        network,
-        torch.zeros(2, 3, image_size, image_size),
-        max_pruning_ratio=DEEPEST_CUT,
-        ignored_layers=[network.get_submodule(name) for name in kept],
-        **options,
-    )
+    """With tables of its own: torch-pruning's defaults are shared by all pruners, which keep each other's networks."""
+    pictures = torch.zeros(2, 3, image_size, image_size)
+    own: dict[str, Any] = {"in_channel_groups": {}, "out_channel_groups": {}, "num_heads": {}}
+    own |= {"max_pruning_ratio": DEEPEST_CUT, "ignored_layers": [network.get_submodule(name) for name in kept]}
+    try:
+        return torch_pruning.BasePruner(network, pictures, **own | options)
+    except BROKEN:
+        return torch_pruning.BasePruner(
+            network, pictures, forward_fn=tracing.around(network, pictures), **own | options
+        )
 
 
-def _lively(network: nn.Module, image_size: int) -> nn.Module:
+def lively(network: nn.Module, image_size: int) -> nn.Module:
     """Other numbers in the network, none of which hides what a channel does, as the zeros of a fresh one would."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     for parameter in network.parameters():
