@@ -24,14 +24,18 @@ def add(members: Any, action: str) -> None:
     parser.add_argument(
         "--timm", metavar="PATTERN", help="those of timm whose name fits, such as 'mobilenet*', instead"
     )
+    parser.add_argument(
+        "--torchvision", metavar="PATTERN", help="those of torchvision whose name fits, such as 'regnet*', instead"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     parser.set_defaults(run=show)
 
 
-def show(image_size: int, classes: int, timm: str | None, json: Path | None) -> int:
+def show(image_size: int, classes: int, timm: str | None, torchvision: str | None, json: Path | None) -> int:
     if image_size < 1 or classes < 1:
         raise Refusal("--image-size and --classes begin at 1")
-    wanted = list(of_timm(timm) if timm else ours())
+    elsewhere = [*(of_timm(timm) if timm else ()), *(of_torchvision(torchvision) if torchvision else ())]
+    wanted = elsewhere or list(ours())
     rows = [measured(settings, image_size, classes) for settings in progress.track(wanted, "models", len(wanted))]
     table = Table(title=f"{len(rows)} networks for {image_size} x {image_size} pictures and {classes} classes")
     table.add_column("network in params.yaml", overflow="fold")
@@ -50,6 +54,8 @@ def ours() -> Iterator[params.Member]:
     for blocks in BLOCKS:
         yield params.ResidualCNN(name="residual_cnn", blocks=blocks, hidden_layers=1)
     yield params.ResNet9(name="resnet9", width=1.0)
+    for name in get_args(params.ResNetForCIFAR.model_fields["name"].annotation):
+        yield params.ResNetForCIFAR(name=name, width=1.0)
     for kind in (params.ResNet, params.Mobile, params.ShuffleNet):
         for name in get_args(kind.model_fields["name"].annotation):
             yield kind(name=name, stem="auto", width=1.0)
@@ -69,6 +75,16 @@ def of_timm(pattern: str) -> Iterator[params.Member]:
         yield params.Timm(name="timm", model=name, options={})
 
 
+def of_torchvision(pattern: str) -> Iterator[params.Member]:
+    from torchvision import models
+
+    names = models.list_models(module=models, include=pattern)
+    if not names:
+        raise Refusal(f"no classifier of torchvision is called {pattern!r}; with a star more fit: 'regnet*'")
+    for name in names:
+        yield params.Torchvision(name="torchvision", model=name, options={})
+
+
 def measured(settings: params.Member, image_size: int, classes: int) -> dict[str, Any]:
     """Built without memory for its weights; one that does not take such pictures says so in its place.
 
@@ -81,7 +97,10 @@ def measured(settings: params.Member, image_size: int, classes: int) -> dict[str
 
     row: dict[str, Any] = {"network": written(settings), "parameters": None, "macs": None}
     try:
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                network = families.build(settings, classes, image_size)
+        except (Refusal, RuntimeError):  # some reckon with tensors while they are built
             network = families.build(settings, classes, image_size)
         row |= {"parameters": counting.parameters(network), "macs": counting.multiply_accumulates(network, image_size)}
         return row | {"told": f"{row['macs']:,}"}

@@ -134,7 +134,7 @@ def test_every_family_is_listed_with_its_size(elsewhere: Path, monkeypatch: pyte
     assert sizes["{name: residual_cnn, blocks: 8, hidden_layers: 1}"] == 1_648_470
     assert all(row["parameters"] and row["macs"] for row in rows)
     families = {name.split(",")[0].removeprefix("{name: ") for name in sizes}
-    assert families == set(FAMILIES) - {"timm", "ensemble"}
+    assert families == set(FAMILIES) - {"timm", "torchvision", "ensemble"}
 
 
 def test_networks_of_timm_are_listed_by_pattern(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,20 @@ def test_networks_of_timm_are_listed_by_pattern(elsewhere: Path, monkeypatch: py
     assert row["parameters"] is None
     assert row["told"].startswith("not for 16 px")
     assert "no network of timm is called 'nothing'" in str(lightvision(monkeypatch, "models", "--timm", "nothing"))
+
+
+def test_networks_of_torchvision_are_listed_by_pattern(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RegNets reckon with tensors while they are built, which have no numbers on the meta device."""
+    options = ("--torchvision", "regnet_*_400mf", "--image-size", "32", "--json", "found.json")
+    assert lightvision(monkeypatch, "models", *options) == 0
+    rows = json.loads((elsewhere / "found.json").read_text())["networks"]
+    names = ["regnet_x_400mf", "regnet_y_400mf"]
+    assert [row["network"] for row in rows] == [
+        f"{{name: torchvision, model: {name}, options: {{}}}}" for name in names
+    ]
+    assert all(row["parameters"] and row["macs"] for row in rows)
+    wrong = str(lightvision(monkeypatch, "models", "--torchvision", "nothing"))
+    assert "no classifier of torchvision is called 'nothing'" in wrong
 
 
 @pytest.mark.slow

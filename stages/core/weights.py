@@ -1,5 +1,6 @@
 """What a network begins with: random weights, published ones, or those of a file. Only its last layer may be new."""
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from stages.core.networks import artifact, families
 from stages.core.running import files, progress
 from stages.core.running.errors import Refusal
 
-TORCHVISION = ("resnet", "mobilenet_", "shufflenet_", "efficientnet_")
+TORCHVISION = params.ResNet | params.Mobile | params.ShuffleNet | params.EfficientNet | params.Torchvision
 TIMEOUT = 60  # seconds
 
 
@@ -71,7 +72,8 @@ def put(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> list[str
     if wrong:
         listed = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
         raise Refusal(f"{path} holds the weights of another network: {listed} differ in name or shape")
-    network.load_state_dict(own | fitting)
+    own |= fitting
+    network.load_state_dict(own)
     return replaced
 
 
@@ -89,13 +91,30 @@ def read(path: Path, network: nn.Module) -> dict[str, Tensor]:
         raise Refusal(f"{path} cannot be read as weights: {error}") from error
     for wrapper in ("state_dict", "model"):
         found = found.get(wrapper, found)
+    versions: Mapping[str, Any] = getattr(found, "_metadata", {})
     if not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise Refusal(f"{path} holds more than weights: save the state_dict alone")
     state = {name.removeprefix("module."): tensor for name, tensor in found.items()}
-    rename: Callable[..., dict[str, Tensor]] | None = getattr(
-        sys.modules[type(network).__module__], "checkpoint_filter_fn", None
-    )
-    return rename(state, network) if rename else state
+    library = sys.modules[type(network).__module__]
+    rename: Callable[..., dict[str, Tensor]] | None = getattr(library, "checkpoint_filter_fn", None)
+    if rename:
+        return rename(state, network)
+    try:
+        state = _as_modules_name_them(state, network, versions)
+    except ValueError as error:
+        raise Refusal(f"{path} does not say by which version of the network it was written: {error}") from error
+    resample: Callable[..., dict[str, Tensor]] | None = getattr(library, "interpolate_embeddings", None)
+    return resample(network.image_size, network.patch_size, state) if resample else state
+
+
+def _as_modules_name_them(
+    state: dict[str, Tensor], network: nn.Module, versions: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Whoever renamed a part of a module since files were written says so where that module is filled."""
+    named, twin = dict(state), copy.deepcopy(network)
+    for name, module in twin.named_modules():
+        module._load_from_state_dict(named, f"{name}." if name else "", versions.get(name, {}), False, [], [], [])
+    return named
 
 
 def _unpickled(path: Path) -> Any:
@@ -116,13 +135,14 @@ def _published(network: params.Network, home: Path) -> Path:
         return _of_timm(families.VITS[network.name], home)
     if isinstance(network, params.Timm):
         return _of_timm(network.model, home)
-    if not network.name.startswith(TORCHVISION) or network.name == "resnet9":
+    if not isinstance(network, TORCHVISION):
         raise Refusal(f"nobody published ImageNet weights of {network.name}: set weights to none or to a file")
     from torchvision import models
 
     if getattr(network, "width", 1.0) != 1.0 and not isinstance(network, params.ShuffleNet):
         raise Refusal(f"ImageNet weights of {network.name} have width 1.0, not {getattr(network, 'width', None)}")
-    name = families.SHUFFLENETS[network.width] if isinstance(network, params.ShuffleNet) else network.name
+    name = network.model if isinstance(network, params.Torchvision) else network.name
+    name = families.SHUFFLENETS[network.width] if isinstance(network, params.ShuffleNet) else name
     return _fetched(models.get_model_weights(name).DEFAULT.url, home)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -99,16 +99,23 @@ def build(card: Card) -> nn.Module:
 def begin(card: Card) -> nn.Module:
     """The module the card describes, as it would begin: the random weights of a whole one, cut to its widths."""
     narrow, whole = build(card), families.build(card.architecture, len(card.facts.classes), card.facts.image_size)
-    random = whole.state_dict()
-    cut = {name: random[name][tuple(map(slice, tensor.shape))].clone() for name, tensor in narrow.state_dict().items()}
+    random, cut = whole.state_dict(), narrow.state_dict()
+    for name, tensor in cut.items():
+        cut[name] = random[name][tuple(map(slice, tensor.shape))].clone()
     narrow.load_state_dict(cut)
     return narrow
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Strictly: a missing, surplus or misshapen weight is an error."""
+    """Strictly: a missing, surplus or misshapen weight is an error.
+
+    Files do not hold the versions of modules, which are this code's own; some modules refuse to guess them.
+    """
+    versioned = network.state_dict()
+    versioned.clear()
+    versioned |= state
     try:
-        network.load_state_dict(state, strict=True)
+        network.load_state_dict(versioned, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise Refusal(f"{folder}: the weights are of another architecture than model.json says: {reason}") from error

@@ -4,6 +4,7 @@ Libraries are imported where a network of theirs is built: they take seconds.
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.core import params
-from stages.core.networks import residual
+from stages.core.networks import attention, residual
 from stages.core.running.errors import Refusal
 
 LARGEST_FOR_SMALL_STEM = 64  # pixels
@@ -30,6 +31,10 @@ def resnet9(settings: params.ResNet9, classes: int, _image_size: int) -> nn.Modu
 
 def resnet(settings: params.ResNet, classes: int, image_size: int) -> nn.Module:
     return residual.ResNet(settings, classes, has_small_stem(settings.stem, image_size))
+
+
+def resnet_for_cifar(settings: params.ResNetForCIFAR, classes: int, _image_size: int) -> nn.Module:
+    return residual.ResNet(settings, classes, small_stem=True)
 
 
 def mobile(settings: params.Mobile, classes: int, image_size: int) -> nn.Module:
@@ -82,6 +87,29 @@ def from_timm(settings: params.Timm, classes: int, image_size: int) -> nn.Module
         raise Refusal(f"timm cannot build {asked}: {error}") from error
 
 
+def from_torchvision(settings: params.Torchvision, classes: int, image_size: int) -> nn.Module:
+    """Some must be told the size of pictures; losses in the middle and slow random weights are never wanted."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if settings.model not in known:
+        near = difflib.get_close_matches(settings.model, known, n=3, cutoff=0.5)
+        raise Refusal(
+            f"torchvision has no classifier {settings.model!r}; near it: {', '.join(near) or 'none'}; "
+            "all: lightvision models --torchvision '*'"
+        )
+    built: Any = inspect.signature(models.get_model_builder(settings.model)).return_annotation
+    told = {"image_size": image_size, "input_size": (image_size, image_size), "aux_logits": False, "init_weights": True}
+    taken = inspect.signature(built).parameters
+    options: dict[str, Any] = {name: value for name, value in told.items() if name in taken}
+    try:
+        network = models.get_model(settings.model, **options | {"num_classes": classes} | settings.options)
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+        asked = f"{settings.model} for {image_size} px with {settings.options}"
+        raise Refusal(f"torchvision cannot build {asked}: {error}") from error
+    return attention.said_plainly(network)
+
+
 class Ensemble(nn.Module):
     """The mean of what its members answer."""
 
@@ -101,11 +129,13 @@ FAMILIES: Mapping[str, Callable[[Any, int, int], nn.Module]] = {
     "residual_cnn": residual_cnn,
     "resnet9": resnet9,
     **dict.fromkeys(residual.DEPTHS, resnet),
+    **dict.fromkeys(residual.DEPTHS_FOR_CIFAR, resnet_for_cifar),
     **dict.fromkeys(("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"), mobile),
     "shufflenet_v2": shufflenet,
     **dict.fromkeys(("efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s"), efficientnet),
     **dict.fromkeys(VITS, vit),
     "timm": from_timm,
+    "torchvision": from_torchvision,
     "ensemble": ensemble,
 }
 
@@ -119,13 +149,13 @@ def has_small_stem(stem: str, image_size: int) -> bool:
 
 
 def heads(network: nn.Module) -> list[str]:
-    """The layers that give the logits: as timm tells of its own, else the last linear one."""
+    """The layers that give the logits: as timm tells of its own, else the last one there is."""
     if isinstance(network, Ensemble):
         return [f"members.{n}.{head}" for n, member in enumerate(network.members) for head in heads(member)]
     told = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
     if told:
         return [told] if isinstance(told, str) else list(told)
-    return [[name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]]
+    return [[name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]]
 
 
 def _without_early_strides(network: nn.Module, stem: str, image_size: int) -> nn.Module:

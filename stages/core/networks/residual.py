@@ -6,7 +6,10 @@ from torch import Tensor, nn
 from stages.core import params
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+DEPTHS_FOR_CIFAR = {"resnet20": (3, 3, 3), "resnet56": (9, 9, 9), "resnet110": (18, 18, 18)}
+BOTTLENECKS = ("resnet50", "resnet101")
 CHANNELS = (64, 128, 256, 512)
+CHANNELS_FOR_CIFAR = (16, 32, 64)
 NARROWEST = 8  # channels that a width leaves
 
 
@@ -57,12 +60,14 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """He et al. 2015, table 1; the small stem is the one they use for CIFAR."""
+    """He et al. 2015, table 1 and section 4.2; the small stem is the one they use for CIFAR."""
 
-    def __init__(self, settings: params.ResNet, classes: int, small_stem: bool) -> None:
+    def __init__(self, settings: params.ResNet | params.ResNetForCIFAR, classes: int, small_stem: bool) -> None:
         super().__init__()
-        block = Block if settings.name in ("resnet18", "resnet34") else Bottleneck
-        widths = [max(NARROWEST, round(channels * settings.width)) for channels in CHANNELS]
+        block = Bottleneck if settings.name in BOTTLENECKS else Block
+        depths = (DEPTHS | DEPTHS_FOR_CIFAR)[settings.name]
+        channels_of_stages = CHANNELS_FOR_CIFAR if settings.name in DEPTHS_FOR_CIFAR else CHANNELS
+        widths = [max(NARROWEST, round(channels * settings.width)) for channels in channels_of_stages]
         if small_stem:
             self.conv1, self.maxpool = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.Identity()
         else:
@@ -70,7 +75,8 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
         channels = widths[0]
-        for number, (depth, width) in enumerate(zip(DEPTHS[settings.name], widths, strict=True), start=1):
+        self.stages = len(depths)
+        for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks: list[nn.Module] = []
             for place in range(depth):
                 blocks.append(block(channels, width, stride=2 if number > 1 and place == 0 else 1))
@@ -82,7 +88,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for number in range(1, len(CHANNELS) + 1):
+        for number in range(1, self.stages + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return self.fc(torch.flatten(self.avgpool(x), 1))
 

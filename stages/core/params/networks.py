@@ -34,6 +34,13 @@ class ResNet(Settings):
     width: Width
 
 
+class ResNetForCIFAR(Settings):
+    """He et al. 2015, section 4.2: three stages of narrow blocks for small pictures."""
+
+    name: Literal["resnet20", "resnet56", "resnet110"]
+    width: Width
+
+
 class Mobile(Settings):
     name: Literal["mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"]
     stem: Stem
@@ -76,7 +83,15 @@ class Timm(Settings):
     options: dict[str, bool | int | float | str]
 
 
-One = ResidualCNN | ResNet9 | ResNet | Mobile | ShuffleNet | EfficientNet | ViT | Timm
+class Torchvision(Settings):
+    """Any classifier of torchvision; `options` go to its constructor as they are."""
+
+    name: Literal["torchvision"]
+    model: Annotated[str, Field(min_length=1)]
+    options: dict[str, bool | int | float | str]
+
+
+One = ResidualCNN | ResNet9 | ResNet | ResNetForCIFAR | Mobile | ShuffleNet | EfficientNet | ViT | Timm | Torchvision
 Member = Annotated[One, Field(discriminator="name")]
 
 
