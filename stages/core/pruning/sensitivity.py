@@ -14,7 +14,7 @@ from torch import nn
 
 from stages.core.running import progress
 
-RISING = 1e-12  # so that where a curve is flat the largest share is taken
+RISING = 1e-9  # of a loss, for a whole layer: nothing is free, so that flat curves rise too
 
 Cut = Callable[[Mapping[str, float]], nn.Module]  # shares, by layer, give a narrower network
 Judge = Callable[[nn.Module], Mapping[str, float]]
@@ -51,13 +51,10 @@ def shares(found: Sequence[Tried], level: float) -> dict[str, float]:
     curves = {layer: _curve([one for one in found if one.layer == layer]) for layer in layers}
     raised = np.sort(np.concatenate([curve for curve, _ in curves.values()]))
     allowed = float(np.interp(level * (len(raised) - 1), np.arange(len(raised)), raised))
-    return {
-        layer: float(np.interp(allowed, curve + RISING * np.arange(len(curve)), tried))
-        for layer, (curve, tried) in curves.items()
-    }
+    return {layer: float(np.interp(allowed, curve, tried)) for layer, (curve, tried) in curves.items()}
 
 
 def _curve(tried: Sequence[Tried]) -> tuple[np.ndarray, np.ndarray]:
     """How far the loss has risen on the way to each share; a loss that falls again is luck."""
-    losses = np.array([one.val_loss for one in tried])
-    return np.maximum.accumulate(losses - losses[0]), np.array([one.share for one in tried])
+    losses, shares = (np.array(numbers) for numbers in zip(*((one.val_loss, one.share) for one in tried), strict=True))
+    return np.maximum.accumulate(losses - losses[0]) + RISING * shares, shares

@@ -90,12 +90,13 @@ def _scatter(weights: Weights, scores: Weights, settings: params.Scattered, coun
     else:
         shares = _divided(count, [weight.numel() for weight in weights.values()])
         gone = {name: _least(score.flatten(), own) for (name, score), own in zip(scores.items(), shares, strict=True)}
-    for name, weight in weights.items():
+    for name in weights:
         if gone[name].all():
             raise Refusal(
                 f"prune.zeros.share {settings.share:g} would leave layer {name} without a weight: lower it, set "
                 "prune.zeros.ranking to layerwise, or add the layer to prune.protect"
             )
+    for name, weight in weights.items():
         weight.masked_fill_(gone[name].view_as(weight), 0.0)
 
 
