@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from stages import prune
 from stages.core import batches, counting, evaluation, machine, params
@@ -108,6 +111,85 @@ def test_gradients_are_those_of_the_calibration_pictures(
     assert kept[0] == kept[1]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert kept[0] != kept[2] or any(not torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+ZEROS = {"name": "scattered", "share": 0.9, "importance": {"name": "magnitude"}, "ranking": "global"}
+
+
+def test_zeros_stay_to_the_end(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    """Through gradual cuts and recovery; counted in the file that is kept, whose bytes they save."""
+    found = run(prepared, settings, taught, tmp_path, sparsity=0.0, zeros=ZEROS, steps=3, pace="cubic")
+    weights = [value for value in artifact.read_weights(tmp_path / "pruned").values() if value.ndim > 1]
+    share = sum(int((value == 0).sum()) for value in weights) / sum(value.numel() for value in weights)
+    assert share == found["zeros"] == pytest.approx(0.9, abs=0.001)
+    due = [1 - (1 - step / 3) ** 3 for step in (1, 2, 3)]
+    assert [cut["zeros"] for cut in found["steps"].values()] == pytest.approx([0.9 * part for part in due], abs=0.001)
+    assert found["after"]["bytes"] < 0.3 * found["before"]["bytes"]
+    assert found["bytes_removed"] == 1 - found["after"]["bytes"] / found["before"]["bytes"]
+    assert (found["parameters_removed"], found["after"]["parameters"]) == (0, found["before"]["parameters"])
+    assert found["after"]["nonzero"] < 0.15 * found["after"]["parameters"]
+
+
+def test_channels_go_first_then_weights(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    found = run(prepared, settings, taught, tmp_path, sparsity=0.5, zeros=ZEROS | {"share": 0.5}, controls=False)
+    assert found["parameters_removed"] == pytest.approx(0.5, abs=0.02)
+    assert found["zeros"] == pytest.approx(0.5, abs=0.001)
+
+
+def test_controls_learn_as_long_as_all_the_lessons_together(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    """Those before the first cut and between cuts count; and the narrow one begins with the same zeros."""
+    lasso = {"epochs": 2, "strength": 0.1}
+    found = run(prepared, settings, taught, tmp_path, steps=2, between=2, lasso=lasso, zeros=ZEROS)
+    assert names(tmp_path) == ["drawn", "cut-1", "pruned", "uncut", "from-scratch"]
+    rows = (tmp_path / "curves.csv").read_text()
+    assert [rows.count(name) for name in ("drawn", "cut-1", "pruned")] == [2, 2, 3]
+    rate = [float(row.split(",")[2]) for row in rows.splitlines() if row.startswith("uncut,")]
+    assert len(rate) <= 7
+    assert rate[2] > 0.3 * rate[0]  # a schedule over seven epochs, not over three
+    assert found["controls"]["from-scratch"]["epochs"] <= 7
+
+
+def test_seeds_have_their_own_lessons(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
+    """The first goes on; the interval is that of its differences."""
+    found = run(prepared, settings, taught, tmp_path / "two", seeds=2)
+    alone = run(prepared, settings, taught, tmp_path / "one")
+    assert [list(seed) for seed in found["seeds"].values()] == [["pruned", "uncut", "from-scratch"]] * 2
+    assert found["seeds"]["0"] == alone["seeds"]["0"]
+    two, one = (artifact.read_weights(tmp_path / name / "pruned") for name in ("two", "one"))
+    assert all(torch.equal(two[key], one[key]) for key in two)
+    histories = (tmp_path / "two" / "curves.csv").read_text()
+    losses = {name: histories.split(f"\n{name},1,")[1].split(",")[1] for name in ("pruned", "pruned-1")}
+    assert losses["pruned"] != losses["pruned-1"]
+    for control, against in found["against"].items():
+        gains = [seed["pruned"] - seed[control] for seed in found["seeds"].values()]
+        interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+        assert against["gain"] == pytest.approx(np.mean(gains))
+        if np.ptp(gains) > 0:
+            assert (against["low"], against["high"]) == pytest.approx((interval.low, interval.high))
+    assert {against["verdict"] for against in alone["against"].values()} == {"not shown"}
+
+
+def test_a_scan_tells_what_each_layer_bears(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    """On val, the network as it came; and the layers that bear most lose most."""
+    found = run(
+        prepared, settings, taught, tmp_path, scan=[0.3, 0.6], ranking="sensitivity", sparsity=0.3, controls=False
+    )
+    table = pd.read_csv(tmp_path / "sensitivity.csv")
+    assert set(table.share) == {0.0, 0.3, 0.6}
+    whole = table[table.share == 0].drop(columns="layer").drop_duplicates()
+    assert len(whole) == 1
+    val = batches.on_device(storage.load(prepared / "val"), machine.choose(settings.compute, 0))
+    torch.use_deterministic_algorithms(mode=False)
+    answers = evaluation.logits(artifact.load(taught / "teacher").network, val)
+    assert whole.val_accuracy.item() == evaluation.accuracy(answers, val.labels)
+    assert found["parameters_removed"] == pytest.approx(0.3, abs=0.02)
+    uniform = run(prepared, settings, taught, tmp_path / "uniform", ranking="layerwise", sparsity=0.3, controls=False)
+    assert found["channels"] != uniform["channels"]
+    assert (tmp_path / "uniform" / "sensitivity.csv").read_text().strip() == "layer,share,val_accuracy,val_loss"
 
 
 def test_whole_blocks_go_first(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
