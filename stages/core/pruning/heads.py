@@ -152,9 +152,9 @@ def _dimensions_left(attention: Attention, kept: Kept) -> Left:
 
 
 def _nearest(count: int, size: int, multiple: int) -> int:
-    """So many go that a multiple stays, or all."""
+    """So many go that a multiple stays, or all; the larger of two as near."""
     stays = size - count
-    return size - min((*range(multiple, size, multiple), size), key=lambda possible: abs(possible - stays))
+    return size - min((size, *range(multiple, size, multiple)[::-1]), key=lambda possible: abs(possible - stays))
 
 
 @dataclass(frozen=True)
