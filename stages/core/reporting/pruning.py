@@ -62,12 +62,23 @@ def without_empty_columns(table: Table) -> Table:
 
 
 def asked(settings: params.Prune) -> str:
-    return (
-        f"{words.percent(settings.sparsity)} of the {settings.of}, importance {settings.importance.name}, "
-        f"{settings.ranking} ranking, channels in multiples of {settings.round_to}, "
-        f"{words.plural(settings.blocks, 'whole block')}, {words.plural(settings.steps, 'cut')}, "
-        f"recovery {settings.recovery.name}"
+    zeros, lasso = settings.zeros, settings.lasso
+    if isinstance(zeros, params.Pattern):
+        thinned = f"{zeros.keep} of {zeros.of} weights kept, by {zeros.importance.name}"
+    else:
+        thinned = f"{words.percent(zeros.share)} zeros, by {zeros.importance.name}" if zeros.share else ""
+    said = (
+        f"{words.percent(settings.sparsity)} of the {settings.of}",
+        f"importance {settings.importance.name}",
+        f"{settings.ranking} ranking",
+        f"channels in multiples of {settings.round_to}",
+        words.plural(settings.blocks, "whole block") if settings.blocks else "",
+        thinned,
+        f"a lasso for {words.plural(lasso.epochs, 'epoch')}" if lasso else "",
+        words.plural(settings.steps, "cut"),
+        f"recovery {settings.recovery.name}",
     )
+    return ", ".join(filter(None, said))
 
 
 # ---------------------------------------------------------------------------------------------- before and after
