@@ -1,5 +1,6 @@
 """Networks of every kind go the whole way: pruned, kept, quantized, kept, shipped, run as integers."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stages.core import counting, params, plain, quantization
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families
 from stages.core.networks.artifact import Model
-from stages.core.pruning import graph
+from stages.core.pruning import cutting, graph
 from stages.core.running.errors import Refusal
 from stages.core.shipping import running, writing
 from tests.lessons import shrunk
@@ -71,6 +72,119 @@ def distance(found: np.ndarray | Tensor, wanted: np.ndarray | Tensor) -> float:
     return float(np.abs(found - wanted).mean() / wanted.std())
 
 
+RESNET9 = params.ResNet9(name="resnet9", width=0.125)
+SMALLEST: list[params.Network] = [
+    params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1),
+    RESNET9,
+    *(params.ResNet(name=n, stem="auto", width=0.125) for n in ("resnet18", "resnet34", "resnet50", "resnet101")),
+    *(params.ResNetForCIFAR(name=name, width=0.5) for name in ("resnet20", "resnet56", "resnet110")),
+    *(
+        params.Mobile(name=n, stem="auto", width=0.25)
+        for n in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+    ),
+    params.ShuffleNet(name="shufflenet_v2", stem="auto", width=0.5),
+    *(params.EfficientNet(name=n, stem="auto") for n in ("efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s")),
+    *(params.ViT(name=name, patch=16) for name in ("vit_tiny", "vit_small", "vit_base")),
+    timm("edgenext_xx_small"),
+    params.Torchvision(name="torchvision", model="squeezenet1_1", options={}),
+    params.Ensemble(name="ensemble", members=(RESNET9, RESNET9)),
+]
+BY_FAMILY = {network.name: network for network in SMALLEST}
+QUICK = ("residual_cnn", "resnet9", "resnet18")
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in families.FAMILIES]
+)
+@torch.no_grad()
+def test_every_family_is_pruned_kept_and_shipped(settings: params.Params, tmp_path: Path, family: str) -> None:
+    network = BY_FAMILY[family]
+    dense = built(network)
+    wanted = settings.prune.model_copy(update={"sparsity": 0.3, "round_to": 2})
+    with torch.enable_grad():
+        narrow = shrunk(Model(dense, artifact.Card(network, FACTS)), wanted).eval()
+    assert 1 - counting.parameters(narrow) / counting.parameters(dense) == pytest.approx(0.3, abs=0.02)
+    artifact.save_float(tmp_path / "pruned", narrow, network, FACTS)
+    pruned, (stored, seen) = artifact.load(tmp_path / "pruned"), pictures(4)
+    assert torch.equal(pruned.network(seen), narrow(seen))
+    writing.write(pruned, tmp_path / "float.onnx", 18, {})
+    assert distance(running.logits(tmp_path / "float.onnx", stored), pruned.network(seen)) < 1e-4
+
+
+CUT: dict[str, params.Network] = {
+    "residual": params.ResNetForCIFAR(name="resnet20", width=1.0),
+    "depthwise": params.Mobile(name="mobilenet_v2", stem="auto", width=0.25),
+    "attention": SMALL_VIT,
+}
+CUT_SLOWLY: dict[str, params.Network] = {
+    "bottlenecks": params.ResNet(name="resnet50", stem="small", width=0.125),
+    "grouped": timm("regnetx_002"),
+    "more groups": timm("resnext50_32x4d"),
+    "squeezed": params.Mobile(name="mobilenet_v3_small", stem="auto", width=0.5),
+    "concatenated": params.Torchvision(name="torchvision", model="squeezenet1_1", options={}),
+    "densely": params.Torchvision(name="torchvision", model="densenet121", options={}),
+    "aggregated": timm("dla46_c"),
+    "shuffled": params.ShuffleNet(name="shufflenet_v2", stem="auto", width=0.5),
+    "split": timm("edgenext_xx_small"),
+}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *(pytest.param(network, id=name) for name, network in CUT.items()),
+        *(pytest.param(network, id=name, marks=pytest.mark.slow) for name, network in CUT_SLOWLY.items()),
+    ],
+)
+def test_what_is_left_answers_as_the_whole_one_with_the_rest_silent(
+    settings: params.Params, network: params.Network
+) -> None:
+    """Numbers in the place of weights tell which of them stay; chance decides alike for weights and numbers."""
+    chance = params.Random(name="random")
+    wanted = settings.prune.model_copy(update={"importance": chance, "round_to": 1, "attention": "kept"})
+    dense = moved(built(network))
+    plan = cutting.plan(Model(dense, artifact.Card(network, FACTS)), dense, wanted, 0)
+    narrow = cutting.cut(dense, 0.4, plan, {})
+    places = cutting.cut(numbered(dense), 0.4, plan, {}).state_dict()
+    silent = copy.deepcopy(dense)
+    whole, left = silent.state_dict(), narrow.state_dict()
+    for name, tensor in whole.items():
+        stay = places[name].flatten().round().long()
+        assert torch.equal(left[name].flatten(), tensor.flatten()[stay])
+        rest = torch.ones(tensor.numel(), dtype=torch.bool)
+        rest[stay] = False
+        tensor.view(-1)[rest] = 0
+    assert counting.parameters(narrow) < 0.95 * counting.parameters(dense)
+    seen = pictures(4)[1].double()
+    with torch.no_grad():
+        found, expected, before = (one.double().eval()(seen) for one in (narrow, silent, dense))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
+    assert distance(found, before) > 0.01
+
+
+@torch.no_grad()
+def moved(network: nn.Module) -> nn.Module:
+    """No scale is zero, as that of a fresh block may be, and no statistics are of scales that were."""
+    for parameter in network.parameters():
+        if parameter.ndim < 2:
+            parameter.uniform_(0.5, 1.5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(pictures(16)[1])
+    return network.eval()
+
+
+@torch.no_grad()
+def numbered(network: nn.Module) -> nn.Module:
+    """Each tensor says at each place which place it is; below 2 ** 24, where floats are exact."""
+    network = copy.deepcopy(network)
+    for tensor in network.state_dict().values():
+        assert tensor.numel() < 2**24
+        tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape))
+    return network
+
+
 @pytest.mark.parametrize("network", ALL)
 @torch.no_grad()
 def test_any_network_goes_the_whole_way(settings: params.Params, tmp_path: Path, network: params.Network) -> None:
@@ -117,9 +231,11 @@ def test_products_of_activations_are_counted_by_themselves(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_pruned_is_refused_in_one_line(settings: params.Params) -> None:
-    shuffled = families.build(params.ShuffleNet(name="shufflenet_v2", stem="auto", width=0.5), 3, SIZE)
-    with pytest.raises(Refusal, match=r"^torch-pruning cannot prune ShuffleNetV2 \(ZeroDivisionError: [^\n]+$"):
-        shrunk(Model(shuffled, artifact.Card(SMALL_VIT, FACTS)), settings.prune)
+    """GroupNorm looks at all channels there are: none of them is silent to the others."""
+    middle = [nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8)]
+    network = nn.Sequential(*middle, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(Refusal, match=r"^of this network's parameters 0\.0% can be pruned, not 50\.0%: 3 layers must"):
+        shrunk(Model(network, artifact.Card(SMALL_VIT, FACTS)), settings.prune)
 
 
 def test_channels_stay_where_removing_is_not_silencing() -> None:
