@@ -86,9 +86,12 @@ def cut(network: nn.Module, shares: Shares, plan: Plan, gradients: Gradients) ->
     network = copy.deepcopy(network).cpu().requires_grad_(True)
     importances.lay(network, gradients)
     settings = plan.settings
-    share, each = (0.0, shares) if isinstance(shares, Mapping) else (shares, {})
-    own = {network.get_submodule(name): share for name, share in each.items() if name not in plan.attentions}
-    of_heads = {name: each.get(name, 0.0) for name in plan.attentions} if each else share
+    share, of_heads, of_layers = 0.0, shares, dict[nn.Module, float]()
+    if isinstance(shares, Mapping):
+        of_heads = {name: shares.get(name, 0.0) for name in plan.attentions}
+        of_layers = {network.get_submodule(name): own for name, own in shares.items() if name not in of_heads}
+    else:
+        share = shares
     heads.cut(network, plan.attentions, of_heads, settings)
     with graph.as_refusal(network):
         graph.pruner_of(
@@ -96,10 +99,10 @@ def cut(network: nn.Module, shares: Shares, plan: Plan, gradients: Gradients) ->
             plan.image_size,
             plan.kept,
             importance=importances.IMPORTANCES[settings.importance.name](settings.importance),
-            global_pruning=settings.ranking in ("global", "isomorphic") and not own,
-            isomorphic=settings.ranking == "isomorphic" and not own,
+            global_pruning=settings.ranking in ("global", "isomorphic") and not of_layers,
+            isomorphic=settings.ranking == "isomorphic" and not of_layers,
             pruning_ratio=share,
-            pruning_ratio_dict=own,
+            pruning_ratio_dict=of_layers,
             round_to=settings.round_to,
         ).step()
         network.zero_grad()
