@@ -125,6 +125,8 @@ def test_protected_layers_keep_all_and_the_others_give_their_share() -> None:
     network = thin(new(), scattered(0.5, ranking="layerwise"), protected=("blocks.1.conv1",))
     assert zeros.by_layer(network)["blocks.1.conv1"] == 0
     assert zeros.by_layer(network)["blocks.1.conv2"] > 0.6
+    shares = zeros.by_layer(thin(new(), scattered(0.1, ranking="layerwise"), protected=("blocks.1",)))
+    assert {name for name, share in shares.items() if share} == {name for name in shares if "blocks.1." not in name}
     assert zero_share(network) == pytest.approx(0.5, abs=0.0005)
 
 

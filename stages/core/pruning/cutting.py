@@ -9,7 +9,8 @@ from torch import nn
 
 from stages.core import params
 from stages.core.networks.artifact import Model
-from stages.core.pruning import goals, graph, grouping, heads, importances, sensitivity
+from stages.core.objectives.listening import find
+from stages.core.pruning import goals, graph, grouping, heads, importances, protection, sensitivity
 from stages.core.pruning.goals import Goal
 from stages.core.pruning.importances import Gradients
 from stages.core.pruning.sensitivity import Judge, Tried
@@ -40,12 +41,14 @@ class Plan:
 def plan(dense: Model, network: nn.Module, settings: params.Prune, seed: int) -> Plan:
     """What is gone is measured against the dense model; `network` is what is left of it after whole blocks went."""
     size = dense.card.facts.image_size
+    for name in settings.protect:
+        find(network, name, "the network")
     kept, attentions = list[str](), list[str]()
     if settings.sparsity or settings.scan or settings.lasso:
         kept = graph.unprunable(network, size, seed, settings.protect)
     if (settings.sparsity or settings.scan) and settings.attention != "kept":
         free = heads.prunable(network, size, seed, settings.attention)
-        attentions = [name for name in free if not any(one.startswith(name) for one in settings.protect)]
+        attentions = [name for name in free if not protection.touches(settings.protect, name)]
     return Plan(settings, goals.GOALS[settings.of](dense), kept, attentions, size, seed)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.core import params, plain, zeros
-from stages.core.objectives.listening import find
+from stages.core.pruning import protection
 from stages.core.pruning.importances import Gradients
 from stages.core.running.errors import Refusal
 
@@ -66,13 +66,13 @@ def thin(
 
 def prunable(network: nn.Module, protected: Sequence[str], image_size: int) -> dict[str, Tensor]:
     """Weights that are used as they are: a layer that standardises them would fill its zeros."""
-    for name in protected:
-        find(network, name, "the network")
     example = torch.zeros(2, 3, image_size, image_size, device=next(network.parameters()).device)
     asked = plain.watch(network.eval(), example).asked
     found = zeros.weights(network)
     changed = {name for name, said in asked.items() if name in found and said.weight is not found[name]}
-    return {name: weight for name, weight in found.items() if name not in changed | set(protected)}
+    return {
+        name: weight for name, weight in found.items() if name not in changed and not protection.covers(protected, name)
+    }
 
 
 def _scatter(weights: Weights, scores: Weights, settings: params.Scattered, count: int) -> None:
