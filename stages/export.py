@@ -13,7 +13,7 @@ from stages.core.networks.artifact import Model
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.shipping import gate, running, writing
+from stages.core.shipping import gate, packing, running, writing
 
 CHAMPION = "quantized"
 
@@ -42,8 +42,7 @@ def main(
         writing.write(loading.load(folder), path, export.opset, facts)
         found = prove(loading.load(folder), path, choosing, pictures, here)
         gate.parity(name, found, export)
-        sizes = {"bytes": path.stat().st_size, "tensor_bytes": running.tensor_bytes(path)}
-        results[name] = sizes | dataclasses.asdict(found) | running.kernels(path)
+        results[name] = contents(path) | dataclasses.asdict(found) | running.kernels(path)
     gate.integer("quantized", results["quantized"], results["pruned"], export)
     run.metrics(metrics, results)
     limits = export.model_dump(mode="json")
@@ -63,6 +62,16 @@ def prove(model: Model, path: Path, split: Split, pictures: Pictures, here: Mach
     """The network on its own machine, the file in ONNX Runtime, the same pictures."""
     answers = evaluation.logits(here.place(model.network), pictures).cpu().numpy()
     return gate.compare(answers, running.logits(path, split.images), split.labels)
+
+
+def contents(path: Path) -> dict[str, float | int]:
+    """Of the numbers of the weights, `zeros` is the share that is none, `packed` how many weights leave theirs out."""
+    return {
+        "bytes": path.stat().st_size,
+        "tensor_bytes": running.tensor_bytes(path),
+        "zeros": running.zeros(path),
+        "packed": packing.packed(path),
+    }
 
 
 def size(folder: Path) -> dict[str, str]:

@@ -40,7 +40,8 @@ def integer(
     name: str, file: Mapping[str, float | int], float_file: Mapping[str, float | int], limits: params.Export
 ) -> None:
     """INT8 means that each product with a weight runs as integers, and integers in the file; products of two
-    activations and the graph beside them are not counted."""
+    activations and the graph beside them are not counted. Both files' numbers are weighed unpacked: zeros that are
+    left out make a file small, and no integers."""
     if file["integer_kernels"] == 0 or file["float_kernels"] > 0:
         raise Refusal(
             f"{name}.onnx runs {file['integer_kernels']} products as integers and {file['float_kernels']} in floating "
@@ -55,7 +56,7 @@ def integer(
     share = file["tensor_bytes"] / float_file["tensor_bytes"]
     if share > limits.max_int8_size:
         raise Refusal(
-            f"the numbers in {name}.onnx take {file['tensor_bytes']} bytes, {share:.0%} of the float file's "
+            f"the numbers in {name}.onnx take {file['tensor_bytes']} bytes unpacked, {share:.0%} of the float file's "
             f"{float_file['tensor_bytes']} (the gate: {limits.max_int8_size:.0%}): it may not be called INT8; "
             "nothing is exported. A very narrow network needs a larger export.max_int8_size: it is scales, not weights"
         )

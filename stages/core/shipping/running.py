@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import numpy_helper
+from onnx import GraphProto, numpy_helper
+from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 
 from stages.core.running.errors import Refusal
 
@@ -58,8 +59,27 @@ def classes(path: Path) -> tuple[str, ...]:
 
 
 def tensor_bytes(path: Path) -> int:
-    """What the numbers of the file take; the rest is the graph, which weighs the same at any precision."""
-    return sum(len(numpy_helper.to_array(tensor).tobytes()) for tensor in onnx.load(path).graph.initializer)
+    """What the numbers take once they are unpacked; the rest is the graph, which weighs the same at any precision."""
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in folded(path).initializer)
+
+
+def zeros(path: Path) -> float:
+    """The share of exact zeros in the weights of convolutions and linear layers; of integers, the codes count."""
+    weights = list(_weights(folded(path)).values())
+    return 1 - sum(np.count_nonzero(weight) for weight in weights) / sum(weight.size for weight in weights)
+
+
+def _weights(graph: GraphProto) -> dict[str, np.ndarray]:
+    """Of every product, whatever stands between it and the numbers, as long as this hangs on nothing else."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    origin = {name: name for name in tensors}
+    found: dict[str, np.ndarray] = {}
+    for node in graph.node:  # each node after those that it reads
+        if node.input and all(name in origin for name in node.input if name):
+            origin |= dict.fromkeys(node.output, origin[node.input[0]])
+        elif node.op_type in FLOAT_KERNELS:
+            found |= {origin[n]: numpy_helper.to_array(tensors[origin[n]]) for n in node.input[:2] if n in origin}
+    return found
 
 
 def kernels(path: Path) -> dict[str, int]:
@@ -68,13 +88,7 @@ def kernels(path: Path) -> dict[str, int]:
     A product of two activations, as in attention, is counted by itself: it has no weight that could be an integer. What
     only scales its channels is none: ONNX Runtime writes a BatchNorm so, if no convolution stands before it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(optimised)
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(optimised).graph
+    graph = _optimised(path, GraphOptimizationLevel.ORT_ENABLE_ALL)
     constant = {tensor.name for tensor in graph.initializer}
     scales = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[1:] == [1, 1, 1]}
     used = Counter[str]()
@@ -86,3 +100,18 @@ def kernels(path: Path) -> dict[str, int]:
         elif node.op_type in FLOAT_KERNELS and node.input[1] not in scales:
             used["float_kernels" if constant.intersection(node.input[:2]) else "activation_kernels"] += 1
     return {name: used[name] for name in ("integer_kernels", "float_kernels", "activation_kernels")}
+
+
+def folded(path: Path) -> GraphProto:
+    """The file with all constants unpacked: ONNX Runtime's first step, before layouts are padded and kernels chosen."""
+    return _optimised(path, GraphOptimizationLevel.ORT_ENABLE_BASIC)
+
+
+def _optimised(path: Path, level: GraphOptimizationLevel) -> GraphProto:
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        options.graph_optimization_level = level
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath).graph

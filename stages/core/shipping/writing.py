@@ -21,6 +21,7 @@ from torch import nn
 from stages.core import plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks.artifact import Model
+from stages.core.shipping import packing
 
 PRODUCER = "LightVision"
 CORE_INPUT, INPUT, OUTPUT = "normalised", "images", "logits"
@@ -39,6 +40,7 @@ def write(model: Model, path: Path, opset: int, facts: dict[str, str]) -> None:
     _put_normalisation_inside(graph, model.card.facts)
     _shorten_names(graph)
     _describe(graph, model, facts)
+    packing.pack(graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 
