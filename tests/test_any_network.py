@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_pruning import DependencyGraph
+from torch_pruning.pruner.importance import RandomImportance
+from torchvision.models.shufflenetv2 import InvertedResidual
 
 from stages.core import counting, params, plain, quantization
 from stages.core.datasets.storage import Facts
@@ -243,6 +246,27 @@ def test_channels_stay_where_removing_is_not_silencing() -> None:
     kept = graph.unprunable(built(SMALL_VIT), SIZE, 0)
     assert {"head", "blocks.0.attn.qkv", "blocks.1.attn.qkv"} < set(kept)
     assert not any("mlp.fc1" in name for name in kept)
+
+
+def test_around_code_that_is_not_understood_channels_of_plain_layers_go() -> None:
+    """Where channels are shuffled only the branches' inner ones are one layer's own; behind it all is as ever."""
+    shuffled = nn.Sequential(*(InvertedResidual(8, 8, stride) for stride in (2, 1, 1)))
+    behind = [nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), shuffled, *behind)
+    with pytest.raises(ZeroDivisionError):
+        DependencyGraph().build_dependency(network, torch.zeros(2, 3, 8, 8))
+    ends = {"0", "1.0.branch1.0", "1.0.branch1.2", *(f"1.{number}.branch2.5" for number in range(3))}
+    assert set(graph.unprunable(network, 8, 0)) == ends | {"6"}
+
+
+def test_a_pruner_keeps_no_network_of_another() -> None:
+    """torch-pruning's own tables of grouped layers are one for all."""
+    first = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, groups=2), nn.Flatten(), nn.Linear(8 * 16, 3))
+    graph.pruner_of(first, 4, ["3"], importance=RandomImportance())
+    second = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Linear(8 * 16, 3))
+    pruner = graph.pruner_of(second, 4, ["2"], importance=RandomImportance())
+    assert not pruner.in_channel_groups
+    assert not pruner.out_channel_groups
 
 
 class Twice(nn.Module):

@@ -140,6 +140,15 @@ def test_an_average_does_not_disturb_what_it_follows(lesson: Lesson, tmp_path: P
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+def test_a_network_that_asks_for_versions_of_its_modules_learns_and_goes_on(lesson: Lesson, tmp_path: Path) -> None:
+    """torchvision's MNASNet takes no weights that do not tell them."""
+    network = params.Torchvision(name="torchvision", model="mnasnet0_5", options={})
+    first, again = (families.build(network, 3, 8) for _ in range(2))
+    for one in (first, again):
+        loop.fit(one, change(lesson, average=0.75, epochs=1), Run(tmp_path), "x")
+    assert equal(first, again)
+
+
 @pytest.mark.slow
 def test_compiled_steps_learn_the_same(lesson: Lesson, tmp_path: Path) -> None:
     """Without Dropout, for which compiled code has random numbers of its own."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stages.core import params, weights
 from stages.core.datasets.storage import Facts
-from stages.core.networks import artifact, families
+from stages.core.networks import artifact, attention, families
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
@@ -138,8 +138,12 @@ def test_positions_of_a_vision_transformer_fit_other_pictures(tmp_path: Path) ->
             params.Timm(name="timm", model="resnet10t", options={}),
             r"weights/resnet10t\.\w+\.\w+ is not there and https://",
         ),
+        (
+            params.Torchvision(name="torchvision", model="squeezenet1_1", options={}),
+            r"weights/squeezenet1_1-\w+\.pth is not there and https://download\.pytorch\.org/models/",
+        ),
     ],
-    ids=["torchvision", "vit", "timm"],
+    ids=["torchvision", "vit", "timm", "any of torchvision"],
 )
 def test_offline_the_file_and_its_place_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: params.Member, file: str
@@ -158,6 +162,40 @@ def test_a_published_file_that_was_put_there_is_used(tmp_path: Path) -> None:
     assert torch.equal(begun.network.state_dict()["conv1.weight"], state["conv1.weight"])
 
 
+def test_vision_transformers_of_torchvision_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Attention under its own names, layers of the MLP under those of old, positions of more places."""
+    torch.manual_seed(2)
+    theirs = torchvision.models.VisionTransformer(32, 8, 2, 2, 8, 16, num_classes=5)
+    state = theirs.state_dict()
+    for name in [name for name in state if ".mlp." in name]:
+        state[name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.")] = state.pop(name)
+    assert "encoder.layers.encoder_layer_1.mlp.linear_2.bias" in state
+    assert "encoder.layers.encoder_layer_1.self_attention.in_proj_weight" in state
+    del vars(state)["_metadata"]
+    torch.save(state, tmp_path / "w.pth")
+    small = attention.said_plainly(torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3))
+    path = tmp_path / "w.pth"
+    assert weights.put(small, weights.read(path, small), path) == ["heads.head.weight", "heads.head.bias"]
+    same = attention.said_plainly(torchvision.models.VisionTransformer(32, 8, 2, 2, 8, 16, num_classes=5))
+    assert weights.put(same, weights.read(path, same), path) == []
+    pictures = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(same.eval()(pictures), theirs.eval()(pictures))
+    assert torch.equal(small.state_dict()["encoder.ln.weight"], theirs.state_dict()["encoder.ln.weight"])
+    places = "encoder.pos_embedding"
+    assert torch.equal(small.state_dict()[places][:, 0], theirs.state_dict()[places][:, 0])
+
+
+def test_versions_of_modules_are_read_from_their_file(tmp_path: Path) -> None:
+    network = params.Torchvision(name="torchvision", model="mnasnet0_5", options={})
+    state = torchvision.models.mnasnet0_5(num_classes=3).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    begun = weights.start(network, of(tmp_path / "w.pth"), FACTS, tmp_path)
+    assert torch.equal(begun.network.state_dict()["layers.0.weight"], state["layers.0.weight"])
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(Refusal, match="does not say by which version of the network it was written"):
+        weights.start(network, of(tmp_path / "w.safetensors"), FACTS, tmp_path)
+
+
 def test_a_stem_or_width_that_nobody_trained_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     torch.save(of_torchvision(1000), tmp_path / "weights/resnet18-f37072fd.pth")
@@ -165,8 +203,9 @@ def test_a_stem_or_width_that_nobody_trained_is_refused(tmp_path: Path) -> None:
         weights.start(RESNET.model_copy(update={"stem": "small"}), IMAGENET, FACTS, tmp_path)
     with pytest.raises(Refusal, match=r"have width 1\.0, not 0\.5"):
         weights.start(RESNET.model_copy(update={"width": 0.5}), IMAGENET, FACTS, tmp_path)
-    with pytest.raises(Refusal, match="nobody published ImageNet weights of residual_cnn"):
-        weights.start(SMALL, IMAGENET, FACTS, tmp_path)
+    for network in (SMALL, params.ResNetForCIFAR(name="resnet20", width=1.0)):
+        with pytest.raises(Refusal, match=f"nobody published ImageNet weights of {network.name}"):
+            weights.start(network, IMAGENET, FACTS, tmp_path)
 
 
 def test_a_picture_too_small_for_a_network_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay, self._newest = decay, network.state_dict()  # which shares its memory with the network
         self._moving = [name for name, tensor in self._newest.items() if tensor.is_floating_point()]
-        self.state = {name: tensor.clone() for name, tensor in self._newest.items()}
+        self.state = network.state_dict()
+        for name, tensor in self._newest.items():
+            self.state[name] = tensor.clone()
         self.steps = 0
 
     @torch.no_grad()

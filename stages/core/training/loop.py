@@ -323,7 +323,11 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    """With the versions of its modules, which a plain dict would lose."""
+    state = network.state_dict()
+    for name, tensor in state.items():
+        state[name] = tensor.detach().clone()
+    return state
 
 
 def _tell(bars: Bars, task: TaskID, name: str, course: _Course) -> None:
