@@ -198,6 +198,12 @@ def test_int8_means_integer_kernels_and_integers_in_the_file(shipped: Path) -> N
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.INT8}
 
 
+def test_the_metrics_tell_what_is_in_each_file(shipped: Path) -> None:
+    metrics = json.loads((shipped.parent / "export.json").read_text())
+    for name in FOLDERS:
+        assert export.contents(shipped / f"{name}.onnx").items() <= metrics[name].items()
+
+
 def test_a_weight_changed_in_the_file_closes_the_gate(
     settings: params.Params, prepared: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +291,7 @@ def test_the_benchmark_measures_the_files(
         path = shipped / f"{name}.onnx"
         answers = running.logits(path, split.images).argmax(axis=1)
         assert file["bytes"] == path.stat().st_size
+        assert file["load_milliseconds"] > 0
         assert file["accuracy"] == (answers == split.labels).mean()
         for threads in ("one_thread", "all_threads"):
             assert 0 < file[threads]["low"] <= file[threads]["median"] <= file[threads]["high"]

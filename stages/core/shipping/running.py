@@ -66,7 +66,7 @@ def tensor_bytes(path: Path) -> int:
 def zeros(path: Path) -> float:
     """The share of exact zeros in the weights of convolutions and linear layers; of integers, the codes count."""
     weights = list(_weights(folded(path)).values())
-    return 1 - sum(np.count_nonzero(weight) for weight in weights) / sum(weight.size for weight in weights)
+    return 1 - sum(int(np.count_nonzero(weight)) for weight in weights) / sum(weight.size for weight in weights)
 
 
 def _weights(graph: GraphProto) -> dict[str, np.ndarray]:
