@@ -16,9 +16,9 @@ from rich.text import Text
 
 from lightvision import experiments
 from lightvision.experiments import FINISHED, MISSING, Row
-from stages.core import hardware, tables
+from stages.core import hardware, tables, words
 from stages.core.reporting import studies
-from stages.core.reporting.studies import Cell, Place, Point, Study
+from stages.core.reporting.studies import Cell, Measured, Metric, Place, Point, Study
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
@@ -37,7 +37,13 @@ def add(members: Any, action: str) -> None:
     parser.add_argument("name", help=f"of its files in {FOLDER}: small letters, digits, - and _")
     parser.add_argument("--x", required=True, metavar="PARAMETER", help="such as distill.method.temperature")
     parser.add_argument("--y", metavar="PARAMETER", help="a second axis, which makes a heat map")
-    parser.add_argument("--value", required=True, metavar="METRIC", help="such as distill.gain_on_val")
+    parser.add_argument(
+        "--value",
+        required=True,
+        action="append",
+        metavar="METRIC",
+        help="such as distill.gain_on_val; several, over one axis, are lines of one chart",
+    )
     parser.add_argument("--title", help="on the report; made of the names if not given")
     parser.add_argument("--rev", action="append", metavar="COMMIT", help="whose experiments; HEAD if not given")
     parser.add_argument(
@@ -51,7 +57,7 @@ def run(
     name: str,
     x: str,
     y: str | None,
-    value: str,
+    value: list[str],
     title: str | None,
     rev: list[str] | None,
     where: list[str] | None,
@@ -61,16 +67,18 @@ def run(
         raise Refusal(f"a study's name is small letters, digits, - and _, not {name!r}")
     if x == y:
         raise Refusal(f"--x and --y are both {x}")
+    if reason := studies.objection(value, y):
+        raise Refusal(reason)
     axes = (x, y) if y else (x,)
     rows = experiments.read(rev or [])
     tell_unfinished(rows)
     chosen = choose(select(rows, where or []), axes, value, mixed)
     study = Study(
-        schema=1,
-        title=title or f"{value} by {' and '.join(axes)}",
+        schema=2,
+        title=title or f"{words.listed(studies.legend(value) if len(value) > 1 else value)} by {' and '.join(axes)}",
         x=x,
         y=y,
-        value=value,
+        values=value,
         points=[point(row, axes, value) for row in chosen],
         commit=", ".join(dict.fromkeys(row.rev for row in rows if row.baseline and row.rev)),
         machine=hardware.describe(),
@@ -110,14 +118,15 @@ def select(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
     return finished
 
 
-def choose(finished: Sequence[Row], axes: Sequence[str], value: str, mixed: bool) -> list[Row]:
+def choose(finished: Sequence[Row], axes: Sequence[str], values: Sequence[str], mixed: bool) -> list[Row]:
     """The rows that belong in one picture, each run once."""
     if all(row.baseline for row in finished) and len(finished) < 3:
         raise Refusal("no experiment is finished: `dvc exp run --queue -S ...` and `dvc queue start` make some")
     for axis in axes:
         must_be_known(axis, {name for row in finished for name in experiments.nodes(row.params)}, "parameter")
-    must_be_known(value, {name for row in finished for name in row.metrics}, "metric")
-    makers = experiments.makers(value)
+    for value in values:
+        must_be_known(value, {name for row in finished for name in row.metrics}, "metric")
+    makers = [stage for value in values for stage in experiments.makers(value)]
     relevant = {entry for stage in makers for entry in stage.params}
 
     def others(row: Row) -> Params:
@@ -130,16 +139,19 @@ def choose(finished: Sequence[Row], axes: Sequence[str], value: str, mixed: bool
 
     has_all = keep(
         finished,
-        f"without {' or '.join((*axes, value))}",
-        lambda row: (
-            is_number(row.metrics.get(value)) and MISSING not in [experiments.reach(row.params, a) for a in axes]
-        ),
+        f"without {' or '.join((*axes, *values))}",
+        lambda row: bool(measured(row, values)) and MISSING not in [experiments.reach(row.params, a) for a in axes],
     )
     current = keep(
-        has_all, f"since {value} is older than their parameters", lambda row: experiments.is_current(row, makers)
+        has_all,
+        f"since {' or '.join(values)} is older than their parameters",
+        lambda row: experiments.is_current(row, makers),
     )
     alike = current if mixed else comparable(current, others)
-    once = keep_once(alike, lambda row: [others(row), places(row, axes), row.metrics[value]])
+    once = keep_once(alike, lambda row: [others(row), places(row, axes), [row.metrics.get(value) for value in values]])
+    for value in values:
+        if not any(measured(row, [value]) for row in once):
+            raise Refusal(f"none of the experiments that can be shown has a number for {value}: leave it out")
     if len(once) < 2:
         raise Refusal(f"a study needs two points at least, and here {len(once)} can be shown")
     return once
@@ -197,18 +209,27 @@ def is_number(value: Any) -> bool:
 # ------------------------------------------------------------------------------------------------- what is written
 
 
-def point(row: Row, axes: Sequence[str], value: str) -> Point:
-    """Beside gain_on_val stand gain_low, gain_high and verdict; beside another metric its own _low and _high."""
-    stem = value.removesuffix("_on_val")
-    low, high = (row.metrics.get(f"{stem}_{end}") for end in ("low", "high"))
+def point(row: Row, axes: Sequence[str], values: Sequence[str]) -> Point:
+    return Point(experiment=row.name, at=places(row, axes), found=measured(row, values))
+
+
+def measured(row: Row, values: Sequence[str]) -> dict[str, Measured]:
+    """Those metrics that are numbers: a control that did not learn has none."""
+    return {value: measure(row, value) for value in values if is_number(row.metrics.get(value))}
+
+
+def measure(row: Row, value: str) -> Measured:
+    """Beside gain_on_val stand gain_low, gain_high and verdict; beside a plain gain low, high and verdict; beside
+    another metric its own _low and _high."""
+    section, _, last = value.rpartition(".")
+    stem = f"{section}." if last == "gain" else f"{value.removesuffix('_on_val')}_"
+    low, high = (row.metrics.get(f"{stem}{end}") for end in ("low", "high"))
     certain = is_number(low) and is_number(high)
-    return Point(
-        experiment=row.name,
-        at=places(row, axes),
+    return Measured(
         value=row.metrics[value],
         low=low if certain else None,
         high=high if certain else None,
-        verdict=row.metrics.get(f"{value.rpartition('.')[0]}.verdict") if stem != value else None,
+        verdict=row.metrics.get(f"{section}.verdict") if Metric(value).is_gain else None,
     )
 
 
@@ -231,13 +252,14 @@ def place(value: Any) -> Place:
 
 
 def write(name: str, study: Study) -> None:
-    """Every point as JSON, every place as CSV."""
+    """Every point as JSON, every place and metric as CSV."""
     files.write_json(FOLDER / f"{name}.json", study.model_dump(by_alias=True))
     rows = [
         dict(zip(study.axes, cell.at, strict=True))
-        | {"value": cell.value, "n": cell.n, "sd": cell.sd, "low": cell.low, "high": cell.high}
+        | {"metric": metric.name, "value": cell.value, "n": cell.n, "sd": cell.sd, "low": cell.low, "high": cell.high}
         | {"verdict": cell.verdict, "experiments": " ".join(cell.experiments)}
-        for cell in studies.cells(study)
+        for metric in study.metrics
+        for cell in studies.cells(study, metric)
     ]
     tables.write(FOLDER / f"{name}.csv", list(rows[0]), rows)
 
@@ -247,28 +269,49 @@ def write(name: str, study: Study) -> None:
 
 def show(study: Study) -> None:
     console = Console()
-    console.print(heat_map(study) if study.y else listing(study))
+    if len(study.values) > 1:
+        console.print(lines(study))
+    else:
+        draw = heat_map if study.y else listing
+        console.print(draw(study, *study.metrics))
     console.print(f"{FOLDER}/ has it; `dvc repro report` shows it on the page", highlight=False)
 
 
-def listing(study: Study) -> Table:
+def lines(study: Study) -> Table:
+    """A column for each metric, and nothing where it was not measured."""
     table = Table(title=study.title)
     table.add_column(study.x, overflow="fold")
-    for column in (studies.unit(study), "interval, or sd", "n"):
+    for name in studies.legend(study.values):
+        table.add_column(name, justify="right")
+    for place, cells in studies.lines(study):
+        pairs = zip(cells, study.metrics, strict=True)
+        table.add_row(studies.label(place), *(told(cell, metric) if cell else "" for cell, metric in pairs))
+    return table
+
+
+def told(cell: Cell, metric: Metric) -> str:
+    sure = studies.sureness(cell, metric)
+    return " ".join(filter(None, (studies.said(cell.value, metric), sure, f"(n = {cell.n})" if cell.n > 1 else "")))
+
+
+def listing(study: Study, metric: Metric) -> Table:
+    table = Table(title=study.title)
+    table.add_column(study.x, overflow="fold")
+    for column in (metric.unit, "interval, or sd", "n"):
         table.add_column(column, justify="right")
     table.add_column("verdict")
-    for cell in studies.cells(study):
-        known = studies.said(cell.value, study), studies.sureness(cell, study), str(cell.n), cell.verdict
+    for cell in studies.cells(study, metric):
+        known = studies.said(cell.value, metric), studies.sureness(cell, metric), str(cell.n), cell.verdict
         table.add_row(studies.label(cell.at[0]), *known)
     return table
 
 
-def heat_map(study: Study) -> Table:
+def heat_map(study: Study, metric: Metric) -> Table:
     """As on the report: deep is much, and a gain in brackets is not shown."""
-    found = {cell.at: cell for cell in studies.cells(study)}
+    found = {cell.at: cell for cell in studies.cells(study, metric)}
     across, down = (studies.along(study, axis) for axis in study.axes)
-    caption = "in brackets: not shown, its interval includes zero or there is none" if study.is_gain else None
-    table = Table(title=f"{study.title} ({studies.unit(study)})", caption=caption, padding=0)
+    caption = "in brackets: not shown, its interval includes zero or there is none" if metric.is_gain else None
+    table = Table(title=f"{study.title} ({metric.unit})", caption=caption, padding=0)
     table.add_column(f"{study.y} \\ {study.x}", overflow="fold")
     for one in across:
         table.add_column(studies.label(one), justify="center")
@@ -276,15 +319,15 @@ def heat_map(study: Study) -> Table:
     least = min(cell.value for cell in found.values())
     for other in reversed(down):
         cells = (found.get((one, other)) for one in across)
-        table.add_row(studies.label(other), *(painted(cell, study, least, most) for cell in cells))
+        table.add_row(studies.label(other), *(painted(cell, metric, least, most) for cell in cells))
     return table
 
 
-def painted(cell: Cell | None, study: Study, least: float, most: float) -> Text:
+def painted(cell: Cell | None, metric: Metric, least: float, most: float) -> Text:
     if cell is None:
         return Text("")
-    text = studies.said(cell.value, study)
-    if study.is_gain:
+    text = studies.said(cell.value, metric)
+    if metric.is_gain:
         share, colour = abs(cell.value) / most, GAIN if cell.value >= 0 else LOSS
         text = text if cell.shown else f"({text})"
     else:

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from lightvision import __main__ as command
 from lightvision import experiments, study
 from stages.core.reporting import charts, studies, study_charts
-from stages.core.reporting.studies import Study
+from stages.core.reporting.studies import Metric, Study
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
@@ -100,11 +100,11 @@ def test_finished_experiments_and_the_baseline_are_points(ask: Ask, capsys: pyte
     told = capsys.readouterr().out
     assert "not counted: 1 queued (waiting), 1 failed (broken), 1 running (busy)\n" in told
     assert found | {"points": [], "machine": {}, "date": ""} == {
-        "schema": 1,
+        "schema": 2,
         "title": f"{GAIN} by {T}",
         "x": T,
         "y": None,
-        "value": GAIN,
+        "values": [GAIN],
         "points": [],
         "commit": "d2f394a7",
         "machine": {},
@@ -112,7 +112,7 @@ def test_finished_experiments_and_the_baseline_are_points(ask: Ask, capsys: pyte
     }
     assert found["machine"]["cores"]
     hot = next(point for point in found["points"] if point["experiment"] == "hot")
-    assert (hot["value"], hot["low"], hot["high"], hot["verdict"]) == (0.02, 0.01, 0.03, "not shown")
+    assert hot["found"] == {GAIN: {"value": 0.02, "low": 0.01, "high": 0.03, "verdict": "not shown"}}
 
 
 def test_an_experiment_that_ran_in_the_workspace_is_finished(ask: Ask) -> None:
@@ -166,7 +166,7 @@ def test_points_that_differ_in_more_than_the_axes_are_refused(ask: Ask) -> None:
     assert places(ask(*mixed, words=("--x", T, "--where", f"{A}=0.9"))) == {"one": (8.0,), "master": (4.0,)}
     found = ask(*mixed, words=("--x", T, "--mixed"))
     assert places(found) == {"one": (8.0,), "two": (8.0,), "master": (4.0,)}
-    [_, cell] = studies.cells(Study.model_validate_json(json.dumps(found)))
+    [_, cell] = studies.cells(Study.model_validate_json(json.dumps(found)), Metric(GAIN))
     assert (cell.n, cell.value, cell.low, cell.shown) == (2, 0.025, None, False)
     assert cell.sd == pytest.approx(0.01 / 2**0.5)
     assert cell.verdict == "2 not shown"
@@ -181,6 +181,63 @@ def test_a_baseline_made_for_something_else_is_left_out(ask: Ask, capsys: pytest
 def test_parameters_of_later_stages_do_not_matter(ask: Ask) -> None:
     found = ask(made("one", 0.02, temperature=8.0, changed={"evaluate": {"confidence": 0.9}}))
     assert len(found["points"]) == 2
+
+
+ACCURACY, SCRATCH = "distill.student.val_accuracy", "distill.control.val_accuracy"
+
+
+def pair(name: str, temperature: float, student: float, control: float | None) -> dict[str, Any]:
+    """An experiment whose control is null, if it has none."""
+    row = made(name, 0.0, temperature=temperature)
+    twin = None if control is None else {"val_accuracy": control}
+    found = row["revs"][0]["data"]["metrics"]["metrics/distill.json"]["data"]
+    found |= {"student": {"val_accuracy": student}, "control": twin}
+    return row
+
+
+def test_several_values_over_one_axis_are_found_where_they_are(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """The baseline has no control at all, one experiment has null in its place."""
+    both = pair("both", 2.0, 0.8, 0.7), pair("alone", 8.0, 0.6, None)
+    found = ask(*both, words=("--x", T, "--value", ACCURACY), value=SCRATCH)
+    assert found["values"] == [ACCURACY, SCRATCH]
+    assert found["title"] == f"student val accuracy and control val accuracy by {T}"
+    accuracies = {
+        point["experiment"]: {name: one["value"] for name, one in point["found"].items()} for point in found["points"]
+    }
+    assert accuracies == {"both": {ACCURACY: 0.8, SCRATCH: 0.7}, "alone": {ACCURACY: 0.6}, "master": {ACCURACY: 0.9}}
+    shown = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
+    assert rows == [["2", "80.0 %", "70.0 %"], ["4", "90.0 %", ""], ["8", "60.0 %", ""]]
+    table = pd.read_csv("metrics/studies/test.csv")
+    assert table["metric"].tolist() == [ACCURACY] * 3 + [SCRATCH]
+    assert table["value"].tolist() == [0.8, 0.9, 0.6, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "message"),
+    [
+        (("--x", T, "--y", A, "--value", ACCURACY), SCRATCH, "two axes show one value, and here are 2: leave out --y"),
+        (("--x", T, "--value", ACCURACY), ACCURACY, "each once, can be told apart"),
+        (("--x", T, "--value", ACCURACY), GAIN, f"one axis has one unit.*{ACCURACY} in %, {GAIN} in points"),
+        (("--x", T), "distill.verdict", "none of the experiments .* a number for distill.verdict"),
+    ],
+)
+def test_values_that_cannot_stand_together_are_refused(
+    words: tuple[str, ...], value: str, message: str, ask: Ask
+) -> None:
+    with pytest.raises(Refusal, match=message):
+        ask(pair("one", 2.0, 0.8, 0.7), pair("two", 8.0, 0.7, 0.6), words=words, value=value)
+
+
+def test_a_plain_gain_has_its_interval_beside_it(ask: Ask) -> None:
+    row = made("hot", 0.02, temperature=8.0)
+    against = {"against": {"uncut": {"gain": 0.02, "low": 0.01, "high": 0.04, "verdict": "helps"}}}
+    row["revs"][0]["data"]["metrics"]["metrics/distill.json"]["data"] |= against
+    again = made("cold", 0.02, temperature=2.0)
+    again["revs"][0]["data"]["metrics"]["metrics/distill.json"]["data"] |= against
+    name = "distill.against.uncut.gain"
+    hot, _ = ask(row, again, value=name)["points"]
+    assert hot["found"] == {name: {"value": 0.02, "low": 0.01, "high": 0.04, "verdict": "helps"}}
 
 
 def test_experiments_without_the_axis_or_the_value_are_named(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,8 +344,14 @@ def told(points: list[tuple[Any, float, float | None]], value: str = GAIN, y: st
 
 def test_a_gain_whose_interval_holds_zero_or_that_has_none_is_not_shown() -> None:
     study = told([(1, 0.02, 0.01), (2, -0.02, 0.01), (3, 0.01, 0.02), (4, 0.05, None), (5, 0.01, 0.01)])
-    assert [cell.verdict for cell in studies.cells(study)] == ["helps", "hurts", "not shown", "not shown", "not shown"]
-    rows = study_charts.rows(study, studies.cells(study))
+    assert [cell.verdict for cell in studies.cells(study, *study.metrics)] == [
+        "helps",
+        "hurts",
+        "not shown",
+        "not shown",
+        "not shown",
+    ]
+    rows = study_charts.rows(studies.cells(study, *study.metrics), *study.metrics)
     assert [row["note"] for row in rows] == ["", "", "not shown", "not shown", "not shown"]
     assert [row["colour"] for row in rows] == ["var(--right)", "var(--wrong)", *["var(--right)"] * 3]
     assert rows[0]["depth"] == rows[1]["depth"] > rows[2]["depth"]
@@ -299,7 +362,7 @@ def test_places_are_in_the_order_a_person_expects() -> None:
     places = ["net: blocks 10", 8, "net: blocks 2", 0.5, "net: blocks 2.5", "a"]
     study = told([(place, 0.1, None) for place in places])
     assert studies.along(study, "x") == [0.5, 8, "a", "net: blocks 2", "net: blocks 2.5", "net: blocks 10"]
-    assert [cell.at[0] for cell in studies.cells(study)] == studies.along(study, "x")
+    assert [cell.at[0] for cell in studies.cells(study, *study.metrics)] == studies.along(study, "x")
 
 
 @pytest.mark.parametrize(
@@ -311,9 +374,8 @@ def test_places_are_in_the_order_a_person_expects() -> None:
     ],
 )
 def test_values_are_told_in_their_unit(value: str, said: str, unit: str) -> None:
-    study = told([(1, 0.013, None)], value)
-    assert studies.said(0.013, study).replace("\N{NO-BREAK SPACE}", " ") == said
-    assert studies.unit(study) == unit
+    assert studies.said(0.013, Metric(value)).replace("\N{NO-BREAK SPACE}", " ") == said
+    assert Metric(value).unit == unit
 
 
 @pytest.mark.parametrize("value", [GAIN, "evaluate.student.accuracy"])
@@ -329,12 +391,63 @@ def test_every_chart_of_a_study_is_valid_and_needs_no_network(value: str, y: str
     )
 
 
+CURVES = {
+    "schema": 2,
+    "title": "Curves",
+    "x": "x",
+    "y": None,
+    "values": ["prune.val_accuracy", "prune.controls.from-scratch.val_accuracy"],
+    "commit": "c",
+    "machine": {"cpu": "C"},
+    "date": "2026-01-02",
+}
+
+
+def curves(*places: studies.Place) -> Study:
+    """The last place has no control."""
+    whole, scratch = CURVES["values"]
+    found = {"low": None, "high": None, "verdict": None}
+    points = [
+        {"experiment": f"e{n}", "at": {"x": place}}
+        | {"found": {name: found | {"value": 0.9 - n / 10 - less} for name, less in ((whole, 0), (scratch, 0.05))}}
+        for n, place in enumerate(places)
+    ]
+    del points[-1]["found"][scratch]
+    return Study.model_validate(CURVES | {"points": points})
+
+
+@pytest.mark.parametrize(("places", "line"), [((0.5, 0.25, 0.75), True), (("by <norm>", "by scan"), False)])
+def test_several_values_are_lines_where_the_axis_counts(places: tuple[studies.Place, ...], line: bool) -> None:
+    """Between names there is nothing to draw a line through."""
+    study = curves(*places)
+    drawn = charts.specification(study_charts.draw(study))
+    rows = drawn["data"]["values"]
+    names = ["val accuracy", "controls from scratch val accuracy"]
+    assert studies.legend(study.values) == names
+    assert {(row["metric"], row["place"]) for row in rows} == {(name, one) for name in names for one in places} - {
+        (names[1], places[-1])
+    }
+    first = next(row for row in rows if (row["metric"], row["place"]) == (names[1], places[0]))
+    assert (first["value"], first["text"]) == (pytest.approx(85), "85.0\N{NO-BREAK SPACE}%")
+    assert ("line" in {layer["mark"]["type"] for layer in drawn["layer"]}) == line
+    assert drawn["layer"][-1]["encoding"]["x"]["type"] == ("quantitative" if line else "nominal")
+    assert vl_convert.vegalite_to_vega(drawn)["marks"]
+
+
 def test_a_broken_study_stops_the_report(tmp_path: Path) -> None:
     good = told([(1, 0.1, None)]).model_dump(by_alias=True)
     files.write_json(tmp_path / "good.json", good)
     (tmp_path / "README.md").write_text("not a study")
     assert list(studies.read(tmp_path)) == ["good"]
-    for change, message in (({"schema": 2}, "schema"), ({"points": []}, "points"), ({"x": "z"}, "other axes")):
+    changes = {
+        "schema": {"schema": 3},
+        "schema 1 lacks 'value'": {"schema": 1},
+        "points": {"points": []},
+        "other axes": {"x": "z"},
+        "each once": {"values": [GAIN, GAIN]},
+        "one axis has one unit": {"values": [GAIN, "a.b"]},
+    }
+    for message, change in changes.items():
         files.write_json(tmp_path / "bad.json", good | change)
         with pytest.raises(Refusal, match=message):
             studies.read(tmp_path)
@@ -408,9 +521,9 @@ def test_what_dvc_really_says_becomes_points(project: Path, capsys: pytest.Captu
     dvc("exp", "run", "-q", "-n", "partly", "-S", f"{T}=6.0", "distill")
     hinton = ["distill.method.name=hinton"]
 
-    study.run("gains", T, None, GAIN, None, None, hinton, mixed=False)
+    study.run("gains", T, None, [GAIN], None, None, hinton, mixed=False)
     found = files.read_json(project / "metrics/studies/gains.json")
-    values = {point["at"][T]: (point["value"], point["low"]) for point in found["points"]}
+    values = {point["at"][T]: (point["found"][GAIN]["value"], point["found"][GAIN]["low"]) for point in found["points"]}
     assert values == {t: pytest.approx(((t - 3) / 100, (t - 3) / 100 - 0.015)) for t in (2.0, 4.0, 6.0)}
     assert "partly" in {point["experiment"] for point in found["points"]}
     told = capsys.readouterr().out
@@ -418,12 +531,14 @@ def test_what_dvc_really_says_becomes_points(project: Path, capsys: pytest.Captu
     assert "left out" not in told
 
     accuracy = "evaluate.student.accuracy"
-    study.run("accuracies", T, None, accuracy, None, None, hinton, mixed=False)
+    study.run("accuracies", T, None, [accuracy], None, None, hinton, mixed=False)
     found = files.read_json(project / "metrics/studies/accuracies.json")
-    assert {point["at"][T]: point["value"] for point in found["points"]} == pytest.approx({2.0: 0.49, 4.0: 0.51})
+    assert {point["at"][T]: point["found"][accuracy]["value"] for point in found["points"]} == pytest.approx(
+        {2.0: 0.49, 4.0: 0.51}
+    )
     assert f"left out, since {accuracy} is older than their parameters: partly, workspace" in capsys.readouterr().out
 
-    study.run("methods", "distill.method", None, GAIN, None, None, None, mixed=False)
+    study.run("methods", "distill.method", None, [GAIN], None, None, None, mixed=False)
     found = files.read_json(project / "metrics/studies/methods.json")
     assert "dkd: temperature 7, beta 2" in {point["at"]["distill.method"] for point in found["points"]}
     assert len(found["points"]) == 4
@@ -431,5 +546,5 @@ def test_what_dvc_really_says_becomes_points(project: Path, capsys: pytest.Captu
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("temperature: 6.0", "temperature: 8.0"))
     capsys.readouterr()
-    study.run("edited", T, None, GAIN, None, None, hinton, mixed=False)
+    study.run("edited", T, None, [GAIN], None, None, hinton, mixed=False)
     assert f"left out, since {GAIN} is older than their parameters: workspace" in capsys.readouterr().out

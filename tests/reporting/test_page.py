@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -248,6 +249,26 @@ def test_studies_are_shown_where_there_are_some(tmp_path: Path) -> None:
     assert f"Gathered 2026-01-02 at {'c' * 12} , on A <CPU>." in page.text
     assert "#studies" in page.loads
     assert vl_convert.vegalite_to_vega(json.loads(page.scripts[1])["study-one"])["marks"]
+
+
+def test_several_values_of_a_study_stand_side_by_side(tmp_path: Path, build: Build) -> None:
+    """Two runs at one place have a deviation; what was not measured at a place is left out."""
+    world = World(tmp_path)
+    names = ["prune.val_accuracy", "prune.controls.from-scratch.val_accuracy"]
+
+    def point(sparsity: float, *values: float) -> dict[str, Any]:
+        found = {"low": None, "high": None, "verdict": None}
+        told = {name: found | {"value": value} for name, value in zip(names, values, strict=False)}
+        return {"experiment": f"e{sparsity}{values}", "at": {"prune.sparsity": sparsity}, "found": told}
+
+    study = {"schema": 2, "title": "How far", "x": "prune.sparsity", "y": None, "values": names, "commit": "c"}
+    study |= {"points": [point(0.25, 0.9, 0.8), point(0.25, 0.7, 0.6), point(0.75, 0.5)]}
+    files.write_json(world.metrics / "studies/one.json", study | {"machine": {"cpu": "C"}, "date": "2026-01-02"})
+    page = build(world)
+    assert page.row("prune.sparsity") == ["val accuracy", "controls from scratch val accuracy"]
+    assert page.row("0.25") == [f"{share(0.8)} sd 14.14 n = 2", f"{share(0.7)} sd 14.14 n = 2"]
+    assert page.row("0.75") == [share(0.5), ""]
+    assert "Of 3 experiments. val accuracy controls from scratch val accuracy" in page.text
 
 
 def test_without_studies_the_page_has_no_place_for_them(page: Page) -> None:

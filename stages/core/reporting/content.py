@@ -72,7 +72,7 @@ def gather(
         "charts": charts.everything(found) | pruning_charts.everything(found) | _study_charts(swept),
         "examples": examples.read(answers, found.answers),
         **_first_screen(found, pairs["quantized", "teacher"], asked),
-        "studies": [(name, study, studies.cells(study)) for name, study in swept.items()],
+        "studies": swept,
         "said": studies,
         **_steps(found, asked),
         **_distillation(found, pairs.get(("student", "control")), asked),
