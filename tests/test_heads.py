@@ -172,7 +172,7 @@ class Odd(nn.Module):
 
     def __init__(self, weigh: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.qkv, self.proj, self.num_heads, self.weigh = nn.Linear(3, 24), nn.Linear(8, 4), 2, weigh
+        self.qkv, self.proj, self.num_heads, self.weigh = nn.Linear(3, 48), nn.Linear(16, 4), 4, weigh
 
     def forward(self, pictures: Tensor) -> Tensor:
         tokens = pictures.flatten(2)[..., :6].transpose(1, 2)
@@ -187,13 +187,37 @@ class Odd(nn.Module):
         (lambda products: products.softmax(-1), ["heads"]),
         (lambda products: products.softmax(1), []),
         (lambda products: products.softmax(-1) / products.shape[1], []),
+        (lambda products: products.softmax(-1) / (1 + (products.shape[1] == 1)), []),
+        (lambda products: products.softmax(-1) / (products.shape[1] if len(products) == 1 else 1), []),
     ],
-    ids=["scaled by nothing", "heads compete", "mean over heads"],
+    ids=["scaled by nothing", "heads compete", "mean over heads", "one head is another thing", "one picture is, too"],
 )
 def test_attention_stays_where_answers_would_differ(weigh: Callable[[Tensor], Tensor], free: list[str]) -> None:
     """Without the division by the root of the dimension, queries that are scaled for it are wrong."""
     network = nn.Sequential(Odd(weigh))
     assert [kind for kind in heads.KINDS if heads.prunable(network, SIZE, 0, kind) == ["0"]] == free
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = Odd(lambda products: products.softmax(1)), Odd(lambda products: products.softmax(-1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.one(pictures) + self.other(pictures)
+
+
+def test_one_that_must_stay_does_not_hold_the_others() -> None:
+    assert heads.prunable(Pair(), SIZE, 0, "heads") == ["other"]
+
+
+def test_what_is_shaped_otherwise_is_no_attention() -> None:
+    """Fewer keys than queries, as where heads share them; heads that do not divide the width."""
+    shared, uneven = Odd(lambda products: products), Odd(lambda products: products)
+    shared.qkv, uneven.num_heads = nn.Linear(3, 32), 3
+    assert heads.counts(nn.Sequential(shared, uneven, Odd(lambda products: products))) == {
+        "2": {"heads": 4, "dimension": 4}
+    }
 
 
 GIVEN: dict[str, params.Importance] = {
@@ -305,13 +329,16 @@ def places(network: nn.Module, part: int, rows: Tensor) -> list[int]:
     return [row for row in range(len(rows)) if (kept == rows[row]).all(1).any()]
 
 
-def test_gradients_are_cut_along(settings: params.Params) -> None:
+def test_gradients_are_cut_along_and_who_learns_still_does(settings: params.Params) -> None:
     dense = alive(SIX)
     for parameter in dense.parameters():
         parameter.grad = parameter.detach().clone()
+    dense.blocks[0].attn.qkv.weight.requires_grad_(False)
     heads.cut(dense, list(attentions(dense)), 0.5, wanted(settings, "heads"))
     for parameter in dense.parameters():
         assert torch.equal(parameter.grad, parameter)
+    held = [name for name, parameter in dense.named_parameters() if not parameter.requires_grad]
+    assert held == ["blocks.0.attn.qkv.weight"]
 
 
 def silenced(network: nn.Module, name: str, which: list[int]) -> None:

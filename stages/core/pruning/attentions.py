@@ -64,8 +64,7 @@ def narrow(attention: Attention, left: Left) -> None:
         setattr(owner, key, _part(getattr(owner, key), axis, kept))
     width = heads * dimension
     module.qkv.out_features, module.proj.in_features = 3 * width, width
-    counted = {"num_heads": heads, "num_kv_heads": heads, "head_dim": dimension, "attn_dim": width, "kv_dim": width}
-    for key, count in counted.items():
+    for key, count in {"num_heads": heads, "head_dim": dimension, "attn_dim": width}.items():
         if hasattr(module, key):
             setattr(module, key, count)
 
