@@ -222,6 +222,19 @@ def test_any_network_goes_the_whole_way(settings: params.Params, tmp_path: Path,
     assert running.tensor_bytes(tmp_path / "int8.onnx") < 0.4 * running.tensor_bytes(tmp_path / "float.onnx")
 
 
+def test_what_has_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Pooling to seven places out of two, say."""
+
+    class Odd(nn.Sequential):
+        pass
+
+    odd = Odd(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(3 * 49, 3))
+    reason = r"^Odd for 32 px has no ONNX file \(Unsupported: ONNX export of operator adaptive_avg_pool2d[^\n]+$"
+    with pytest.raises(Refusal, match=reason):
+        writing.write(Model(odd, artifact.Card(SMALL_VIT, FACTS)), tmp_path / "odd.onnx", 18, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_products_of_activations_are_counted_by_themselves(tmp_path: Path) -> None:
     """Each of two blocks multiplies queries by keys, and weights by values."""
     card = artifact.Card(SMALL_VIT, FACTS)

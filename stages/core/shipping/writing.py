@@ -17,10 +17,12 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.onnx import OnnxExporterError
 
 from stages.core import plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks.artifact import Model
+from stages.core.running.errors import Refusal
 from stages.core.shipping import packing
 
 PRODUCER = "LightVision"
@@ -35,7 +37,14 @@ def write(model: Model, path: Path, opset: int, facts: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own developers
         core = Path(folder) / "core.onnx"
-        exporter(model.network.cpu().eval(), torch.zeros(2, 3, size, size), core, opset)
+        try:
+            exporter(model.network.cpu().eval(), torch.zeros(2, 3, size, size), core, opset)
+        except OnnxExporterError as error:
+            reason = str(error).split(". ")[0].split(" [")[0]
+            raise Refusal(
+                f"{type(model.network).__name__} for {size} px has no ONNX file ({reason}): take another "
+                "prepare.image_size or another network"
+            ) from error
         graph = onnx.load(core)
     _put_normalisation_inside(graph, model.card.facts)
     _shorten_names(graph)
