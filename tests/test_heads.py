@@ -398,6 +398,25 @@ def test_lamp_is_the_share_of_what_remains(settings: params.Params) -> None:
     assert [one["heads"] for one in heads.counts(network).values()] == [3, 4]
 
 
+@pytest.mark.parametrize("name", ["l2", "lamp"])
+def test_all_of_a_silent_attention_go_but_one(settings: params.Params, name: str) -> None:
+    network = weighed({"blocks.0.attn": [1, 2, 3, 4, 5, 6], "blocks.1.attn": [0, 0, 0, 0, 0, 0]})
+    given = wanted(settings, "heads", ranking="global", importance=GIVEN[name])
+    heads.cut(network, list(attentions(network)), 5 / 12, given)
+    assert [one["heads"] for one in heads.counts(network).values()] == [6, 1]
+
+
+def test_dimensions_are_worth_what_they_are_to_all_heads(settings: params.Params) -> None:
+    """Two attentions are the same, but for two faint dimensions of values, in all heads but the first."""
+    network = alive(SIX)
+    first, second = attentions(network).values()
+    second.load_state_dict(first.state_dict())
+    for head in range(1, 6):
+        fade(second, 2, head, [2, 5], 1e-3)
+    heads.cut(network, list(attentions(network)), 2 / 16, wanted(settings, "dimensions", ranking="global"))
+    assert [one["dimension"] for one in heads.counts(network).values()] == [8, 6]
+
+
 def test_isomorphic_attentions_are_those_of_one_shape(settings: params.Params) -> None:
     """Stages of four widths: ranked by shape, each stage goes as it would alone."""
     dense = alive(BOTH["windows"])
@@ -424,6 +443,7 @@ def test_isomorphic_attentions_are_those_of_one_shape(settings: params.Params) -
         ("dimensions", 0.4, 4, (6, 4)),
         ("dimensions", 0.2, 4, (6, 8)),
         ("dimensions", 0.4, 3, (6, 6)),
+        ("dimensions", 0.625, 2, (6, 4)),
         ("dimensions", 1.0, 4, (6, 4)),
         ("dimensions", 1.0, 1, (6, 1)),
         ("dimensions", 1.0, 16, (6, 8)),

@@ -46,7 +46,7 @@ def prunable(network: nn.Module, image_size: int, seed: int, kind: str) -> list[
     names = [name for name, attention in attentions.of(network).items() if KINDS[kind].size(attention) > 1]
     if not names:
         return []
-    network = graph.lively(copy.deepcopy(network).cpu().requires_grad_(True), image_size)
+    network = graph.lively(copy.deepcopy(network).cpu(), image_size)
     pictures = [torch.randn(batch, 3, image_size, image_size) for batch in BATCHES]
     if _harmless(network, names, KINDS[kind], pictures):
         return names
@@ -172,7 +172,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def _most(scores: list[Tensor], gone: int) -> Kept:
-    return [score.argsort(dim=-1, stable=True)[..., gone:].sort(-1).values for score in scores]
+    return [score.argsort(dim=-1, stable=True)[..., gone:] for score in scores]
 
 
 def _units(scores: list[Tensor]) -> Tensor:
