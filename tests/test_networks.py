@@ -1,6 +1,7 @@
 """Networks are what their papers and libraries say, and come back from their artifacts to the bit."""
 
 import copy
+import dataclasses
 import typing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stages.core.running import files
 from stages.core.running.errors import Refusal
 
 FACTS = Facts("small", ("a", "b", "c"), 16, (0.5,) * 3, (0.2,) * 3, "crop")
+LARGER = dataclasses.replace(FACTS, image_size=32)
 SMALL = params.ResidualCNN(name="residual_cnn", blocks=4, hidden_layers=1)
 SETTINGS = [
     SMALL,
@@ -167,6 +169,29 @@ def test_narrow_layers_come_back(tmp_path: Path) -> None:
     assert model.card.widths == narrow
     picture = torch.randn(2, 3, 16, 16)
     assert torch.equal(model.network(picture), network.eval()(picture))
+
+
+def test_what_code_fills_for_itself_is_no_width(tmp_path: Path) -> None:
+    """ConViT makes a table when it first sees pictures: not saved, so not to be found empty either."""
+    settings = params.Timm(name="timm", model="convit_tiny", options={"depth": 1, "local_up_to_layer": 1})
+    network = families.build(settings, 3, 32)
+    picture = torch.randn(2, 3, 32, 32)
+    before = widths.read(network)
+    answer = network.eval()(picture)
+    assert widths.read(network) == before
+    artifact.save_float(tmp_path / "model", network, settings, LARGER)
+    assert torch.equal(artifact.load(tmp_path / "model").network(picture), answer)
+
+
+def test_what_does_not_come_back_is_not_saved(tmp_path: Path) -> None:
+    """A number in the code's own keeping, that neither widths nor weights tell."""
+    settings = params.ResNet9(name="resnet9", width=0.125)
+    network = families.build(settings, 3, 32).eval()
+    network.register_forward_hook(lambda _module, _given, answer: torch.add(answer, 1))
+    reason = r"^ResNet9 answers otherwise once it is built anew from its settings, widths and weights: [^\n]+$"
+    with pytest.raises(Refusal, match=reason):
+        artifact.save_float(tmp_path / "model", network, settings, LARGER)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """A model is data: a folder with model.json (what it is) and weights.safetensors (what it learnt). Never a pickle."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,6 +22,7 @@ from stages.core.running.errors import Refusal
 
 SCHEMA = 2
 ABSENT = "absent.json"
+SAME = 1e-3  # of the largest answer
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,27 @@ def save_float(
     origin: Mapping[str, str] | None = None,
     **parents: Path,
 ) -> None:
-    """A network in floating point; if it was pruned, the widths tell it."""
+    """A network in floating point; if it was pruned, the widths tell it. What is saved is proved to be all of it."""
     changed = widths.difference(network, families.build(settings, len(facts.classes), facts.image_size))
     digests = {name: files.digest(path) for name, path in parents.items()}
-    save(folder, network.state_dict(), Card(settings, facts, changed, parents=digests, origin=dict(origin or {})))
+    card = Card(settings, facts, changed, parents=digests, origin=dict(origin or {}))
+    _refuse_other_answers(network, card)
+    save(folder, network.state_dict(), card)
+
+
+@torch.no_grad()
+def _refuse_other_answers(network: nn.Module, card: Card) -> None:
+    """Code may hold numbers that are neither widths nor weights."""
+    device, size = next(network.parameters()).device, card.facts.image_size
+    rebuilt = build(card).to(device)
+    rebuilt.load_state_dict(network.state_dict())
+    picture = torch.linspace(-2, 2, 2 * 3 * size**2, device=device).view(2, 3, size, size)
+    answers = [copy.deepcopy(one).eval()(picture) for one in (network, rebuilt)]
+    if not torch.allclose(*answers, rtol=SAME, atol=SAME * float(answers[0].abs().max()), equal_nan=True):
+        raise Refusal(
+            f"{type(network).__name__} answers otherwise once it is built anew from its settings, widths and weights: "
+            "its code keeps something else, and it cannot be saved; take another network"
+        )
 
 
 def leave_out(folder: Path, reason: str) -> None:

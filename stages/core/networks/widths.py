@@ -61,7 +61,8 @@ def outputs(network: nn.Module) -> dict[str, int]:
 
 def _numbers(module: nn.Module) -> Iterator[tuple[str, tuple[Number, ...]]]:
     for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        yield key, tuple(tensor.shape)
+        if key not in module._non_persistent_buffers_set:  # which code fills for itself
+            yield key, tuple(tensor.shape)
     for key, value in vars(module).items():
         if type(value) in (int, float):
             yield key, (value,)
