@@ -193,6 +193,13 @@ def test_a_layer_that_would_be_emptied_is_named() -> None:
     assert zero_share(thin(new(), scattered(0.7, ranking="layerwise"))) == pytest.approx(0.7, abs=0.001)
 
 
+def test_the_smallest_layer_keeps_a_weight() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 1), nn.Flatten(), nn.Linear(64, 4))
+    thin(network, scattered(0.95, ranking="layerwise"))
+    assert all(share < 1 for share in zeros.by_layer(network).values())
+    assert zeros.by_layer(network)["1"] == 7 / 8
+
+
 @given(st.integers(0, 1000), st.lists(st.integers(1, 500), min_size=1, max_size=9))
 def test_shares_of_layers_add_up(count: int, sizes: list[int]) -> None:
     found = thinning._divided(min(count, sum(sizes)), sizes)

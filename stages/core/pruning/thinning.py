@@ -76,7 +76,7 @@ def prunable(network: nn.Module, protected: Sequence[str], image_size: int) -> d
 
 
 def _scatter(weights: Weights, scores: Weights, settings: params.Scattered, count: int) -> None:
-    """Exactly `count` zeros, however many scores are equal."""
+    """`count` zeros, however many scores are equal; layer by layer each keeps one weight."""
     candidates = _count(weights)
     if count > candidates - len(weights):
         raise Refusal(
@@ -88,7 +88,8 @@ def _scatter(weights: Weights, scores: Weights, settings: params.Scattered, coun
         sizes = [weight.numel() for weight in weights.values()]
         gone = dict(zip(weights, _least(flat, count).split(sizes), strict=True))
     else:
-        shares = _divided(count, [weight.numel() for weight in weights.values()])
+        sizes = [weight.numel() for weight in weights.values()]
+        shares = [min(own, size - 1) for own, size in zip(_divided(count, sizes), sizes, strict=True)]
         gone = {name: _least(score.flatten(), own) for (name, score), own in zip(scores.items(), shares, strict=True)}
     for name in weights:
         if gone[name].all():
