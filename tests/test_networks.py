@@ -183,11 +183,15 @@ def test_what_code_fills_for_itself_is_no_width(tmp_path: Path) -> None:
     assert torch.equal(artifact.load(tmp_path / "model").network(picture), answer)
 
 
+def one_more(_module: nn.Module, _given: typing.Any, answer: torch.Tensor) -> torch.Tensor:
+    return answer + 1
+
+
 def test_what_does_not_come_back_is_not_saved(tmp_path: Path) -> None:
     """A number in the code's own keeping, that neither widths nor weights tell."""
     settings = params.ResNet9(name="resnet9", width=0.125)
     network = families.build(settings, 3, 32).eval()
-    network.register_forward_hook(lambda _module, _given, answer: torch.add(answer, 1))
+    network.register_forward_hook(one_more)
     reason = r"^ResNet9 answers otherwise once it is built anew from its settings, widths and weights: [^\n]+$"
     with pytest.raises(Refusal, match=reason):
         artifact.save_float(tmp_path / "model", network, settings, LARGER)
