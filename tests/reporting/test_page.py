@@ -122,6 +122,21 @@ def test_recovery_after_quantization_is_shown_where_there_was_one(learnt: bool, 
     assert ("Recovery after quantization" in seen) == learnt
 
 
+def test_zeros_that_files_leave_out_are_told_and_loading_always(page: Page, tmp_path: Path, build: Build) -> None:
+    """The share of the gate is that of unpacked numbers: bytes of a packed file are no measure of integers."""
+    loading = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in page.row("Loading")]
+    assert loading == ["3.25 ms", "not shipped", "5.25 ms", "6.25 ms", "7.25 ms"]
+    assert not [row for row in page.rows if row and row[0].startswith("Zeros among")]
+    world = World(tmp_path)
+    world.change("export", "pruned.packed", 3)
+    world.change("export", "quantized.tensor_bytes", 777)
+    world.change("export", "pruned.tensor_bytes", 1000)
+    sparse = build(world)
+    zeros = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in sparse.row("Zeros among")]
+    assert zeros[-2:] == ["37.0 % left out of 3 weights", "49.4 % left out of 0 weights"]
+    assert "they take 77.7 %" in sparse.text.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_a_worse_file_is_called_worse(tmp_path: Path, build: Build) -> None:
     world = World(tmp_path, {"quantized": range(10)})
     world.change("benchmark", "files.quantized.bytes", 24_691_356)

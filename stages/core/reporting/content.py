@@ -99,14 +99,14 @@ def _study_charts(swept: Mapping[str, Study]) -> dict[str, charts.Specification]
 
 def _steps(found: Findings, asked: Asked) -> dict[str, Any]:
     rows = charts.trade_off_rows(found)
-    files = found.benchmarked.files
+    files = found.exported
     return {
         "steps": tables.steps(found, asked.evaluate.confidence, asked.benchmark.confidence),
         "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
         "lessons": [lesson for lesson in _lessons(found) if charts.was_taught(found, lesson.networks)],
         "recovery": summary.recovery_after_quantization(found),
         "gates": tables.gates(found, asked.export),
-        "int8_share": files.quantized.bytes / files.pruned.bytes,
+        "int8_share": files.quantized.tensor_bytes / files.pruned.tensor_bytes,
     }
 
 

@@ -208,7 +208,12 @@ class Evaluated(Found):
     quantized: RoundedFromPruned
 
 
-class Parity(Found):
+class Shipped(Found):
+    """`tensor_bytes` are those of the numbers unpacked."""
+
+    tensor_bytes: int
+    zeros: float
+    packed: int
     agreement: float
     accuracy: float
     accuracy_drop: float
@@ -216,10 +221,10 @@ class Parity(Found):
 
 
 class Exported(Found):
-    teacher: Parity
-    student: Parity
-    pruned: Parity
-    quantized: Parity
+    teacher: Shipped
+    student: Shipped
+    pruned: Shipped
+    quantized: Shipped
 
 
 class Timing(Found):
@@ -241,6 +246,7 @@ class File(Found):
     accuracy_high: float
     integer_kernels: int
     float_kernels: int
+    load_milliseconds: float
     one_thread: Timing
     all_threads: Timing
 

@@ -75,7 +75,9 @@ def asked(settings: params.Prune) -> str:
         words.plural(settings.blocks, "whole block") if settings.blocks else "",
         thinned,
         f"a lasso for {words.plural(lasso.epochs, 'epoch')}" if lasso else "",
-        words.plural(settings.steps, "cut"),
+        words.plural(settings.steps, "cut") + (f", {settings.pace}" if settings.steps > 1 else ""),
+        {"heads": "", "dimensions": "attention loses dimensions", "kept": "attention kept"}[settings.attention],
+        f"protected: {', '.join(settings.protect)}" if settings.protect else "",
         f"recovery {settings.recovery.name}",
     )
     return ", ".join(filter(None, said))

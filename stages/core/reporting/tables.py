@@ -119,8 +119,21 @@ def _size(findings: Findings) -> list[Row]:
             ),
         ),
         Row("Weights", "as stored in the file", _of_files(findings, lambda file: Cell(file.weights))),
+        *_left_out(findings),
         Row("Kernels", "convolutions and matrix products", _of_files(findings, kernels)),
     ]
+
+
+def _left_out(findings: Findings) -> list[Row]:
+    """Where any file leaves zeros out."""
+    shipped = {name: getattr(findings.exported, name) for name in SHIPPED}
+    if not any(file.packed for file in shipped.values()):
+        return []
+    cells = {
+        name: Cell(words.percent(file.zeros), (f"left out of {words.plural(file.packed, 'weight')}",))
+        for name, file in shipped.items()
+    }
+    return [Row("Zeros", "among the weights", [cells.get(name, NOT_SHIPPED) for name in findings.networks])]
 
 
 def kernels(file: File) -> Cell:
@@ -138,7 +151,12 @@ def _latency(findings: Findings, interval: str) -> list[Row]:
         Row("One thread", interval, _of_files(findings, lambda file: _timing(file.one_thread))),
         Row("All threads", interval, _of_files(findings, lambda file: _timing(file.all_threads))),
         Row("Against the teacher", "one thread, then all", speed),
+        Row("Loading", "once, on one thread", _of_files(findings, _loading)),
     ]
+
+
+def _loading(file: File) -> Cell:
+    return Cell(f"{words.milliseconds(file.load_milliseconds)}{words.SPACE}ms")
 
 
 def _speed(file: File) -> Cell:
