@@ -42,19 +42,20 @@ def main(
     dense = artifact.load(student)
     facts = dense.card.facts
     calibrating = batches.on_device(storage.load(calibration), here.machine)
+    whole = here.machine.place(dense.network)
     shallow, gone = blocks.without(
-        here.machine.place(dense.network), prune.blocks, facts.image_size, lambda one: loss(one, calibrating)
+        whole, prune.blocks, facts.image_size, prune.protect, lambda one: loss(one, calibrating)
     )
     plan = scan(cutting.plan(dense, shallow, prune, seed), shallow, here, calibrating)
     sensitivity.write(scanned, plan.tried)
     parents = {"student": student} | ({"teacher": teacher} if building.listens(prune.recovery) else {})
-    trials = [Trial(plan, here, seed + number, number, run) for number in range(prune.seeds)]
+    trials = [Trial(plan, here, dense.card, seed + number, number, run) for number in range(prune.seeds)]
     for one in trials:
         network = one.narrow(shallow, calibrating)
         if one.number == 0:
             artifact.save_float(pruned, network, dense.card.architecture, facts, {}, **parents)
         if prune.controls:
-            one.beside(dense.network, network, artifact.read_card(pruned))
+            one.beside(dense.network, network)
     histories = {loop.numbered(name, one.number): rows for one in trials for name, rows in one.histories.items()}
     curves.write(history, histories)
     network = artifact.load(pruned).network

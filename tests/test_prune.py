@@ -9,12 +9,17 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from stages import prune
 from stages.core import batches, counting, evaluation, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact
+from stages.core.pruning import cutting, goals
+from stages.core.pruning.lasso import Lasso
+from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
+from stages.core.training import loop
 
 
 def run(prepared: Path, settings: params.Params, taught: Path, to: Path, **changes: Any) -> dict[str, Any]:
@@ -202,3 +207,109 @@ def test_whole_blocks_go_first(prepared: Path, settings: params.Params, taught: 
     pruned = artifact.load(tmp_path / "pruned").network
     assert isinstance(pruned.get_submodule(gone), torch.nn.Identity)
     assert found["steps"]["1"]["removed"] == found["parameters_removed"]
+
+
+def test_each_seed_has_controls_of_its_own_shape(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts at random are others for every seed, and what begins from scratch is as narrow as what was cut."""
+    sizes: dict[str, int] = {}
+    fit = loop.fit
+
+    def noted(network: nn.Module, lesson: loop.Lesson, run: Run, name: str) -> loop.History:
+        sizes[name] = counting.multiply_accumulates(network, lesson.val.images.shape[1])
+        return fit(network, lesson, run, name)
+
+    monkeypatch.setattr(loop, "fit", noted)
+    run(prepared, settings, taught, tmp_path, seeds=2, importance={"name": "random"}, zeros=ZEROS | {"share": 0.5})
+    assert sizes["pruned"] == sizes["from-scratch"] != sizes["pruned-1"] == sizes["from-scratch-1"]
+    assert sizes["uncut"] == sizes["uncut-1"] > max(sizes["pruned"], sizes["pruned-1"])
+
+
+def test_a_stage_that_was_interrupted_keeps_its_cuts(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured milliseconds are never the same again; what was cut is, and so is what it ends with."""
+    measured = iter([0.0, 0.3, 0.0, 0.6])
+
+    def restless(_dense: artifact.Model) -> Any:
+        shift = next(measured)
+        return lambda network: 0.0 if counting.parameters(network) > 20_000 else 0.3 + 0.3 * shift
+
+    monkeypatch.setitem(goals.GOALS, "milliseconds", restless)  # pyright: ignore[reportArgumentType]
+    changes = {"of": "milliseconds", "sparsity": 0.3, "controls": False}
+    whole = run(prepared, settings, taught, tmp_path / "whole", **changes)
+    fit = loop.fit
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    broken = tmp_path / "broken"
+    next(measured)
+    monkeypatch.setattr(loop, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared, settings, taught, broken, **changes)
+    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(cutting, "shrink", None)
+    found = run(prepared, settings, taught, broken, **changes)
+    first, again = (artifact.read_weights(folder / "pruned") for folder in (tmp_path / "whole", broken))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert found["steps"] == whole["steps"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"sparsity": 0.0, "lasso": {"epochs": 1, "strength": 1e4}},
+            "prune.lasso drew all of layer conv1 to zero",
+        ),
+        (
+            {"blocks": 2, "protect": ["blocks.0", "blocks.1"]},
+            "of this network 0 blocks can go, not 2: lower",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Refusal, match=f"^{reason}"):
+        run(prepared, settings, taught, tmp_path, controls=False, **changes)
+    assert not (tmp_path / "pruned").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_the_lasso_drew_learns_again_where_no_zeros_are_asked_for(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    def draw(self: Lasso, rate: float) -> None:
+        self._groups[0][0].tensor[:2] = 0
+
+    monkeypatch.setattr(Lasso, "after", draw)
+    asked = {"sparsity": 0.0, "lasso": {"epochs": 1, "strength": 1.0}, "zeros": ZEROS | {"share": share}}
+    found = run(prepared, settings, taught, tmp_path, controls=False, **asked)
+    assert found["steps"]["1"]["zeros"] > 0.001
+    assert found["zeros"] == (found["steps"]["1"]["zeros"] if share else 0)
+
+
+def test_bytes_are_those_of_channels_whatever_is_zero(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    for steps in (1, 3):
+        asked = {"of": "bytes", "sparsity": 0.5, "zeros": ZEROS, "steps": steps, "between": 0, "controls": False}
+        found = run(prepared, settings, taught, tmp_path / str(steps), **asked)
+        assert found["steps"][str(steps)]["removed"] == pytest.approx(0.5, abs=0.02)
+        assert found["parameters_removed"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_pattern_is_one_also_after_several_cuts(
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+) -> None:
+    zeros = {"name": "pattern", "keep": 2, "of": 4, "importance": {"name": "magnitude"}}
+    asked = {"zeros": zeros, "steps": 3, "between": 1, "round_to": 4, "sparsity": 0.4, "controls": False}
+    found = run(prepared, settings, taught, tmp_path, **asked)
+    assert [cut["zeros"] for cut in found["steps"].values()][:2] == [0, 0]
+    for name, value in artifact.read_weights(tmp_path / "pruned").items():
+        if value.ndim > 1 and value.shape[1] % 4 == 0:
+            groups = (value != 0).movedim(1, -1).reshape(-1, 4).sum(1)
+            assert set(groups.tolist()) == {2}, name

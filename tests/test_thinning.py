@@ -193,6 +193,16 @@ def test_a_layer_that_would_be_emptied_is_named() -> None:
     assert zero_share(thin(new(), scattered(0.7, ranking="layerwise"))) == pytest.approx(0.7, abs=0.001)
 
 
+def test_more_zeros_than_asked_for_are_refused() -> None:
+    """As training that draws channels to zero may leave them; while a schedule is under way they may come and go."""
+    network = thin(new(), scattered(0.5))
+    thin(network, scattered(0.3), growth=0.5)
+    with pytest.raises(
+        Refusal, match=r"^50\.0\d% of the weights are zero already, prune.zeros.share asks for 30.00%: "
+    ):
+        thin(network, scattered(0.3))
+
+
 def test_the_smallest_layer_keeps_a_weight() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 1), nn.Flatten(), nn.Linear(64, 4))
     thin(network, scattered(0.95, ranking="layerwise"))

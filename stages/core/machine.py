@@ -4,7 +4,7 @@ import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import psutil
 import torch
@@ -17,6 +17,7 @@ from stages.core.running.team import Team
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 COMPILERS = ("g++", "clang++")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Machine:
         if self.device.type == "cuda":
             return torch.cuda.mem_get_info(self.device)[0]
         return psutil.virtual_memory().available
+
+    def same(self, found: Found) -> Found:
+        """What the first process found is what all go on from."""
+        if self.team.size == 1:
+            return found
+        told = [found]
+        distributed.broadcast_object_list(told, src=0)
+        return told[0]
 
     def place(self, network: nn.Module) -> nn.Module:
         return network.to(device=self.device, memory_format=self.layout)  # pyright: ignore[reportCallIssue]

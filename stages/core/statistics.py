@@ -27,7 +27,7 @@ def mean_interval(differences: Sequence[float], confidence: float) -> Interval |
     """Student's t, for the mean of paired differences; one pair says nothing of how they vary."""
     if len(differences) < 2:
         return None
-    if np.ptp(differences) == 0:
+    if np.ptp(differences) < ALIKE:
         return differences[0], differences[0]
     found = stats.ttest_1samp(differences, 0).confidence_interval(confidence)
     return float(found.low), float(found.high)

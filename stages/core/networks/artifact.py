@@ -68,11 +68,16 @@ def save_float(
     **parents: Path,
 ) -> None:
     """A network in floating point; if it was pruned, the widths tell it. What is saved is proved to be all of it."""
-    changed = widths.difference(network, families.build(settings, len(facts.classes), facts.image_size))
     digests = {name: files.digest(path) for name, path in parents.items()}
-    card = Card(settings, facts, changed, parents=digests, origin=dict(origin or {}))
+    card = dataclasses.replace(card_of(network, settings, facts), parents=digests, origin=dict(origin or {}))
     _refuse_other_answers(network, card)
     save(folder, network.state_dict(), card)
+
+
+def card_of(network: nn.Module, settings: params.Network, facts: Facts) -> Card:
+    return Card(
+        settings, facts, widths.difference(network, families.build(settings, len(facts.classes), facts.image_size))
+    )
 
 
 @torch.no_grad()

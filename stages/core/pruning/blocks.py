@@ -1,25 +1,31 @@
 """Whole blocks go: those that give what they were given, changed, can be left out."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stages.core.pruning import protection
 from stages.core.pruning.graph import BROKEN
 from stages.core.running.errors import Refusal
 
 Loss = Callable[[nn.Module], float]
 
 
-def without(network: nn.Module, count: int, image_size: int, loss: Loss) -> tuple[nn.Module, list[str]]:
+def without(
+    network: nn.Module, count: int, image_size: int, protected: Sequence[str], loss: Loss
+) -> tuple[nn.Module, list[str]]:
     """A copy without so many blocks, one after the other, each time the one that the loss misses least."""
     network, gone = copy.deepcopy(network), list[str]()
     for _ in range(count):
-        losses = {name: loss(left_out(network, name)) for name in removable(network, image_size)}
+        free = [name for name in removable(network, image_size) if not protection.touches(protected, name)]
+        losses = {name: loss(left_out(network, name)) for name in free}
         if not losses:
-            raise Refusal(f"of this network {len(gone)} blocks can go, not {count}: lower prune.blocks")
+            raise Refusal(
+                f"of this network {len(gone)} blocks can go, not {count}: lower prune.blocks, or protect less"
+            )
         gone.append(min(losses, key=lambda name: losses[name]))
         network = left_out(network, gone[-1])
     return network, gone

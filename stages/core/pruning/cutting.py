@@ -60,7 +60,7 @@ def scan(network: nn.Module, plan: Plan, gradients: Gradients, judge: Judge) -> 
     return replace(plan, tried=tried)
 
 
-def shrink(network: nn.Module, sparsity: float, plan: Plan, gradients: Gradients) -> nn.Module:
+def shrink(network: nn.Module, sparsity: float, plan: Plan, gradients: Gradients, must_reach: bool = True) -> nn.Module:
     """The narrower network whose share of what is gone comes nearest to `sparsity`, of the network of the plan."""
     best = copy.deepcopy(network)
     miss = sparsity - plan.goal(best) if sparsity else 0.0
@@ -74,11 +74,11 @@ def shrink(network: nn.Module, sparsity: float, plan: Plan, gradients: Gradients
         if abs(missed) < abs(miss):
             best, miss = candidate, missed
         low, high = (level, high) if missed > 0 else (low, level)
-    if abs(miss) > goals.MISSES[plan.settings.of]:
+    if must_reach and abs(miss) > goals.MISSES[plan.settings.of]:
         raise Refusal(
-            f"of this network's {plan.settings.of} {sparsity - miss:.1%} can be pruned, not {sparsity:.1%}: "
-            f"{len(plan.kept)} layers must keep their channels; set prune.sparsity nearer to that, or prune.round_to "
-            "smaller"
+            f"{sparsity:.1%} of this network's {plan.settings.of} cannot be pruned, {sparsity - miss:.1%} comes "
+            f"nearest: {len(plan.kept)} layers must keep their channels; set prune.sparsity nearer to that, "
+            "prune.round_to smaller, or fewer prune.steps"
         )
     return best
 

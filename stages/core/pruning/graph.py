@@ -6,6 +6,7 @@ in which they are silent. The last layer keeps its outputs.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -112,12 +113,14 @@ def pruner_of(network: nn.Module, image_size: int, kept: list[str], **options: A
     pictures = torch.zeros(2, 3, image_size, image_size)
     own: dict[str, Any] = {"in_channel_groups": {}, "out_channel_groups": {}, "num_heads": {}}
     own |= {"max_pruning_ratio": DEEPEST_CUT, "ignored_layers": [network.get_submodule(name) for name in kept]}
-    try:
-        return torch_pruning.BasePruner(network, pictures, **own | options)
-    except BROKEN:
-        return torch_pruning.BasePruner(
-            network, pictures, forward_fn=tracing.around(network, pictures), **own | options
-        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unwrapped parameters")  # tokens and places: they are tried as all else is
+        try:
+            return torch_pruning.BasePruner(network, pictures, **own | options)
+        except BROKEN:
+            return torch_pruning.BasePruner(
+                network, pictures, forward_fn=tracing.around(network, pictures), **own | options
+            )
 
 
 def lively(network: nn.Module, image_size: int) -> nn.Module:

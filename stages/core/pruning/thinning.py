@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from stages.core import params, plain, zeros
 from stages.core.pruning import protection
 from stages.core.pruning.importances import Gradients
+from stages.core.running import progress
 from stages.core.running.errors import Refusal
 
 Weights = Mapping[str, Tensor]
+MOST = 0.001  # that the share of zeros may miss
 GONE = -1.0  # below every score: what is zero already stays so
 
 
@@ -41,6 +43,10 @@ SCORES: Mapping[str, Callable[[Weights, Gradients], Weights]] = {
 }
 
 
+def asked(settings: params.Zeros) -> bool:
+    return not isinstance(settings, params.Scattered) or settings.share > 0
+
+
 def thin(
     network: nn.Module,
     settings: params.Zeros,
@@ -51,17 +57,23 @@ def thin(
     seed: int,
 ) -> None:
     """In place. `growth` is how much of what the settings ask for is due by now."""
-    if isinstance(settings, params.Scattered) and not settings.share:
+    if not asked(settings):
         return
     torch.manual_seed(seed)
     weights = prunable(network, protected, image_size)
     with torch.no_grad():
         scores = SCORES[settings.importance.name](weights, gradients)
         scores = {name: torch.where(weights[name] == 0, GONE, score.float()) for name, score in scores.items()}
-        if isinstance(settings, params.Scattered):
-            _scatter(weights, scores, settings, round(settings.share * growth * _count(zeros.weights(network))))
-        else:
+        if isinstance(settings, params.Pattern):
             _repeat(weights, scores, settings, growth)
+            return
+        _scatter(weights, scores, settings, round(settings.share * growth * _count(zeros.weights(network))))
+    found = zeros.share(zeros.weights(network).values())
+    if growth == 1 and found > settings.share + MOST:
+        raise Refusal(
+            f"{found:.2%} of the weights are zero already, prune.zeros.share asks for {settings.share:.2%}: raise it, "
+            "or lower prune.lasso.strength"
+        )
 
 
 def prunable(network: nn.Module, protected: Sequence[str], image_size: int) -> dict[str, Tensor]:
@@ -105,6 +117,9 @@ def _repeat(weights: Weights, scores: Weights, settings: params.Pattern, growth:
     """Along the inputs; a layer whose inputs do not divide stays whole."""
     removed = round((settings.of - settings.keep) * growth)
     fitting = [name for name, weight in weights.items() if weight.shape[1] % settings.of == 0]
+    if removed and len(fitting) < len(weights):
+        whole = ", ".join(name for name in weights if name not in fitting)
+        progress.note(f"inputs do not come in {settings.of}s, and so these stay whole: {whole}")
     if not fitting:
         raise Refusal(f"no layer has inputs that come in {settings.of}s: set prune.zeros.of to a smaller number")
     for name in fitting:

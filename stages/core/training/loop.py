@@ -211,7 +211,7 @@ class _Course:
             ) from found
         progress.note(f"{text}; back to epoch {epoch - 1} and on with a lower rate")
         rollbacks = self.state.rollbacks + 1
-        self.state = self._restore(self.together.same(checkpoint.load(self.path)))
+        self.state = self._restore(self.lesson.machine.same(checkpoint.load(self.path)))
         self.state.rollbacks = rollbacks
         self.keep()
 
@@ -276,7 +276,7 @@ class _Course:
             self.exercise.load_state_dict(learnt)
 
     def _resume(self) -> Progress:
-        state = self.together.same(checkpoint.load(self.path))
+        state = self.lesson.machine.same(checkpoint.load(self.path))
         if state is None:
             self.state = Progress()
             self.keep()

@@ -6,7 +6,6 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.core.machine import Machine
-from stages.core.training.checkpoint import Progress
 
 
 class Together:
@@ -35,11 +34,3 @@ class Together:
         total = loss.clone()
         distributed.all_reduce(total)
         return total / self._machine.team.size
-
-    def same(self, state: Progress | None) -> Progress | None:
-        """What the first process found is what all go on from."""
-        if self._machine.team.size == 1:
-            return state
-        found = [state]
-        distributed.broadcast_object_list(found, src=0)
-        return found[0]
