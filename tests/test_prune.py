@@ -283,7 +283,7 @@ def test_what_the_lasso_drew_learns_again_where_no_zeros_are_asked_for(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     def draw(self: Lasso, rate: float) -> None:
-        self._groups[0][0].tensor[:2] = 0
+        self._groups[0][0].tensor[:, :3] = 0
 
     monkeypatch.setattr(Lasso, "after", draw)
     asked = {"sparsity": 0.0, "lasso": {"epochs": 1, "strength": 1.0}, "zeros": ZEROS | {"share": share}}
