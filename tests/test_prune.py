@@ -15,7 +15,7 @@ from stages import prune
 from stages.core import batches, counting, evaluation, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact
-from stages.core.pruning import cutting, goals
+from stages.core.pruning import cutting, goals, trial
 from stages.core.pruning.lasso import Lasso
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
@@ -148,6 +148,8 @@ def test_controls_learn_as_long_as_all_the_lessons_together(
     lasso = {"epochs": 2, "strength": 0.1}
     found = run(prepared, settings, taught, tmp_path, steps=2, between=2, lasso=lasso, zeros=ZEROS)
     assert names(tmp_path) == ["drawn", "cut-1", "pruned", "uncut", "from-scratch"]
+    wanted = settings.prune.model_dump(mode="json") | {"steps": 2, "between": 2, "lasso": lasso}
+    assert trial.budget(params.Prune.model_validate(wanted)) == 2 + 2 + 3
     rows = (tmp_path / "curves.csv").read_text()
     assert [rows.count(name) for name in ("drawn", "cut-1", "pruned")] == [2, 2, 3]
     rate = [float(row.split(",")[2]) for row in rows.splitlines() if row.startswith("uncut,")]
