@@ -65,6 +65,7 @@ PUBLISHED: list[params.Network] = [
 PIXELS = {"efficientnet_b3": 300, "efficientnet_v2_s": 384}  # of those that were not measured at 224
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", PUBLISHED, ids=str)
 def test_sizes_are_those_that_torchvision_publishes(settings: params.Network) -> None:
     name = settings.model if isinstance(settings, params.Torchvision) else settings.name

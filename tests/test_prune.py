@@ -96,6 +96,7 @@ def test_controls_learn_as_long(prepared: Path, settings: params.Params, taught:
     assert all(begun[name].std() > 0 and not torch.equal(begun[name], trained[name]) for name in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importance", [{"name": "taylor", "pictures": 16}, {"name": "hessian", "pictures": 16}])
 def test_gradients_are_those_of_the_calibration_pictures(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, importance: dict[str, Any]
@@ -158,6 +159,7 @@ def test_controls_learn_as_long_as_all_the_lessons_together(
     assert found["controls"]["from-scratch"]["epochs"] <= 7
 
 
+@pytest.mark.slow
 def test_seeds_have_their_own_lessons(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
     """The first goes on; the interval is that of its differences."""
     found = run(prepared, settings, taught, tmp_path / "two", seeds=2)
@@ -280,6 +282,7 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "pruned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_what_the_lasso_drew_learns_again_where_no_zeros_are_asked_for(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
@@ -294,6 +297,7 @@ def test_what_the_lasso_drew_learns_again_where_no_zeros_are_asked_for(
     assert found["zeros"] == (found["steps"]["1"]["zeros"] if share else 0)
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_channels_whatever_is_zero(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
 ) -> None:
@@ -304,6 +308,7 @@ def test_bytes_are_those_of_channels_whatever_is_zero(
         assert found["parameters_removed"] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_pattern_is_one_also_after_several_cuts(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
 ) -> None:

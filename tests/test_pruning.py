@@ -246,6 +246,7 @@ def test_every_importance_reaches_the_share(settings: params.Params, seen: batch
     assert 1 - counting.parameters(narrow) / counting.parameters(dense) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rankings_differ(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     found = {
@@ -289,6 +290,7 @@ def test_protected_layers_keep_their_channels(settings: params.Params) -> None:
         shrunk(dense, wanted(settings, sparsity=0.0, protect=("blocks.9",)))
 
 
+@pytest.mark.slow
 def test_random_is_random_and_seeded(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     random = wanted(settings, importance=params.Random(name="random"), sparsity=0.5)

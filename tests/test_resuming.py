@@ -57,7 +57,10 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
 
 
 @pytest.mark.parametrize("steps_before_signal", [pytest.param(1, marks=pytest.mark.slow), 7])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(name, marks=() if name in ("adamw", "muon") else pytest.mark.slow) for name in OPTIMIZERS],
+)
 def test_a_run_that_was_asked_to_end_keeps_the_step_it_was_in(
     lesson: Lesson, tmp_path: Path, optimizer: str, steps_before_signal: int
 ) -> None:

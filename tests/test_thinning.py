@@ -218,7 +218,7 @@ def test_shares_of_layers_add_up(count: int, sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("optimizer", lessons.OPTIMIZERS)
-@pytest.mark.parametrize("average", [None, 0.9])
+@pytest.mark.parametrize("average", [None, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_zeros_stay_whatever_learns(lesson: Lesson, optimizer: str, average: float | None, tmp_path: Path) -> None:
     """Under momentum and weight decay, in the average, and all else moves."""
     network = thin(new(), scattered(0.7))

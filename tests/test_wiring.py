@@ -25,6 +25,7 @@ def sabotaged(name: str, **changes: object) -> list[str]:
     return wiring.problems(STAGES | {name: replace(STAGES[name], **changes)})  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_every_missing_dependency_is_seen(name: str) -> None:
     for dep in STAGES[name].deps:
