@@ -349,6 +349,7 @@ def test_a_layer_that_is_not_there_stops_before_training(
     assert not list((tmp_path / "run").rglob("*.checkpoint"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fitnet", "crd", "mutual", "deeper"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_what_a_loss_learns_is_resumed_to_the_bit(

@@ -213,6 +213,7 @@ def test_whole_blocks_go_first(prepared: Path, settings: params.Params, taught: 
     assert found["steps"]["1"]["removed"] == found["parameters_removed"]
 
 
+@pytest.mark.slow
 def test_each_seed_has_controls_of_its_own_shape(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

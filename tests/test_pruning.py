@@ -56,7 +56,7 @@ def wanted(settings: params.Params, **changes: object) -> params.Prune:
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
-@pytest.mark.parametrize("ranking", ["global", "layerwise"])
+@pytest.mark.parametrize("ranking", ["global", pytest.param("layerwise", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "sparsity", [pytest.param(0.3, marks=pytest.mark.slow), pytest.param(0.5, marks=pytest.mark.slow), 0.75]
 )

@@ -80,6 +80,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert (tmp_path / "empty.csv").read_text().strip() == "layer,share,val_accuracy,val_loss"
 
 
+@pytest.mark.slow
 def test_a_cut_by_layer_is_of_those_layers_alone(settings: params.Params) -> None:
     """And a layer that bears everything loses more than one that bears nothing, to the same share in all."""
     dense = pruning.alive(pruning.NETWORKS[0])

@@ -101,6 +101,7 @@ RECOVERIES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recovery", RECOVERIES, ids=["hinton", "fitnet", "labels"])
 def test_an_integer_network_learns_on(
     models: Path, settings: params.Params, prepared: Path, recovery: dict[str, Any]

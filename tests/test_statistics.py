@@ -29,6 +29,7 @@ def test_one_that_is_as_sure_as_it_is_right_has_no_error() -> None:
     assert statistics.calibration_error(confidences, generator.uniform(size=200_000) < confidences, 15) < 0.005
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_median_covers_it_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
     intervals = [statistics.median_interval(generator.exponential(size=25), 0.9) for _ in range(200)]

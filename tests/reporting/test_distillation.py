@@ -73,6 +73,7 @@ def test_without_a_control_nothing_is_claimed_and_none_is_shown(alone: World, bu
     assert "McNemar test," not in page.text
 
 
+@pytest.mark.slow
 def test_charts_without_a_control(alone: World) -> None:
     drawn = json.loads(Page(alone.build(params.load(sources.ROOT / "params.yaml"))).scripts[1])
     assert {"distill-accuracy", "distill-loss"} < drawn.keys()
