@@ -98,6 +98,18 @@ def test_what_cannot_be_reached_is_refused(settings: params.Params) -> None:
         shrunk(alive(NETWORKS[0]), wanted(settings, sparsity=0.999, round_to=4))
 
 
+def test_what_is_left_is_counted_by_hand(settings: params.Params) -> None:
+    """Half the channels of both convolutions, and with them half of what reads them."""
+    first, second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+    layers = [first, nn.BatchNorm2d(8), nn.ReLU(), second, nn.BatchNorm2d(16), nn.ReLU()]
+    dense = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    given = wanted(settings, sparsity=0.5, ranking="layerwise", round_to=1)
+    narrow = cutting.cut(dense, 0.5, cutting.plan(model(dense), dense, given, 0), {})
+    by_hand = (3 * 4 * 9 + 4) + 2 * 4 + (4 * 8 * 9 + 8) + 2 * 8 + (8 * 4 + 4)
+    assert counting.parameters(narrow) == by_hand == 468
+    assert counting.multiply_accumulates(narrow, SIZE) == SIZE**2 * (3 * 4 * 9 + 4 * 8 * 9) + 8 * 4
+
+
 def test_a_cut_between_others_takes_what_comes_nearest(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     given = wanted(settings, sparsity=0.999, round_to=4)
