@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from stages import prune
-from stages.core import batches, counting, evaluation, machine, params
+from stages.core import batches, counting, evaluation, machine, params, zeros
 from stages.core.datasets import storage
 from stages.core.networks import artifact
 from stages.core.pruning import cutting, goals, trial
@@ -143,11 +143,23 @@ def test_channels_go_first_then_weights(prepared: Path, settings: params.Params,
 
 
 def test_controls_learn_as_long_as_all_the_lessons_together(
-    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
+    prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those before the first cut and between cuts count; and the narrow one begins with the same zeros."""
+    """Those before the first cut and between cuts count; and the narrow one begins with the very same zeros."""
+    began: dict[str, list[torch.Tensor]] = {}
+    fit = loop.fit
+
+    def noted(network: nn.Module, lesson: loop.Lesson, run: Run, name: str) -> loop.History:
+        began[name] = [weight == 0 for weight in zeros.weights(network).values()]
+        return fit(network, lesson, run, name)
+
+    monkeypatch.setattr(loop, "fit", noted)
     lasso = {"epochs": 2, "strength": 0.1}
     found = run(prepared, settings, taught, tmp_path, steps=2, between=2, lasso=lasso, zeros=ZEROS)
+    pairs = list(zip(began["pruned"], began["from-scratch"], strict=True))
+    assert sum(int(gone.sum()) for gone, _ in pairs) > 0
+    assert all(torch.equal(gone, begun) for gone, begun in pairs)
+    assert not any(gone.any() for gone in began["uncut"])
     assert names(tmp_path) == ["drawn", "cut-1", "pruned", "uncut", "from-scratch"]
     wanted = settings.prune.model_dump(mode="json") | {"steps": 2, "between": 2, "lasso": lasso}
     assert trial.budget(params.Prune.model_validate(wanted)) == 2 + 2 + 3
@@ -313,8 +325,8 @@ def test_bytes_are_those_of_channels_whatever_is_zero(
 def test_a_pattern_is_one_also_after_several_cuts(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
 ) -> None:
-    zeros = {"name": "pattern", "keep": 2, "of": 4, "importance": {"name": "magnitude"}}
-    asked = {"zeros": zeros, "steps": 3, "between": 1, "round_to": 4, "sparsity": 0.4, "controls": False}
+    pattern = {"name": "pattern", "keep": 2, "of": 4, "importance": {"name": "magnitude"}}
+    asked = {"zeros": pattern, "steps": 3, "between": 1, "round_to": 4, "sparsity": 0.4, "controls": False}
     found = run(prepared, settings, taught, tmp_path, **asked)
     assert [cut["zeros"] for cut in found["steps"].values()][:2] == [0, 0]
     for name, value in artifact.read_weights(tmp_path / "pruned").items():
