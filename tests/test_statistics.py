@@ -38,3 +38,10 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says() -> None:
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
     assert statistics.median_interval(np.full(5, 2.0), 0.95) == (2, 2)
+
+
+def test_gains_that_differ_by_rounding_alone_have_an_interval_of_no_width() -> None:
+    """And no warning of lost precision, which would be an error here."""
+    gains = [0.1, 0.1 + 2e-17, 0.3 - 0.2]
+    low, high = statistics.mean_interval(gains, 0.95) or (0.0, 1.0)
+    assert low == high == gains[0]
