@@ -189,7 +189,7 @@ def test_statistics_of_batch_norm_are_those_of_the_pictures(settings: params.Par
 
 @pytest.mark.parametrize("protected", ["blocks.0", "blocks.0.attn", "blocks.0.attn.qkv"])
 def test_protected_attention_keeps_its_heads(settings: params.Params, protected: str) -> None:
-    options = {"depth": 2, "embed_dim": 24, "num_heads": 3, "patch_size": 8}
+    options: dict[str, bool | int | float | str] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "patch_size": 8}
     vit = params.Timm(name="timm", model="vit_tiny_patch16_224", options=options)
     dense = families.build(vit, 4, SIZE).eval()
     plan = cutting.plan(model(dense), dense, wanted(settings, protect=(protected,)), 0)
