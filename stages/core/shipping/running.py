@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import GraphProto, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 
 from stages.core.running.errors import Refusal
+from stages.core.shipping import steps
+from stages.core.shipping.steps import Operators
 
 BATCH = 256
-INTEGER_KERNELS = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger"})
-FLOAT_KERNELS = frozenset(
-    {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum", "ConvTranspose"}
-)
 
 
 def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -65,53 +63,78 @@ def tensor_bytes(path: Path) -> int:
 
 def zeros(path: Path) -> float:
     """The share of exact zeros in the weights of convolutions and linear layers; of integers, the codes count."""
-    weights = list(_weights(folded(path)).values())
-    return 1 - sum(int(np.count_nonzero(weight)) for weight in weights) / sum(weight.size for weight in weights)
+    matrices = list(weights(folded(path)).values())
+    return 1 - sum(int(np.count_nonzero(matrix)) for matrix in matrices) / sum(matrix.size for matrix in matrices)
 
 
-def _weights(graph: GraphProto) -> dict[str, np.ndarray]:
-    """Of every product, whatever stands between it and the numbers, as long as this hangs on nothing else."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    origin = {name: name for name in tensors}
+def weights(graph: GraphProto) -> dict[str, np.ndarray]:
+    """Of every product, a row for each of its channels, whatever stands between it and the numbers, as long as this
+    hangs on nothing else."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    origin, turned = {name: name for name in tensors}, set[str]()
     found: dict[str, np.ndarray] = {}
     for node in graph.node:  # each node after those that it reads
         if node.input and all(name in origin for name in node.input if name):
             origin |= dict.fromkeys(node.output, origin[node.input[0]])
-        elif node.op_type in FLOAT_KERNELS:
-            found |= {origin[n]: numpy_helper.to_array(tensors[origin[n]]) for n in node.input[:2] if n in origin}
+            if (node.op_type == "Transpose") != (node.input[0] in turned):
+                turned.update(node.output)
+        elif node.op_type in steps.PRODUCTS:
+            for at, name in enumerate(node.input[:2]):
+                if name in origin:
+                    tensor = tensors[origin[name]]
+                    found[origin[name]] = steps.rows(node, at, tensor.T if name in turned else tensor)
     return found
 
 
 def kernels(path: Path) -> dict[str, int]:
     """How many products run as integers, and how many not, read off the graph that ONNX Runtime really runs.
 
-    A product of two activations, as in attention, is counted by itself: it has no weight that could be an integer. What
-    only scales its channels is none: ONNX Runtime writes a BatchNorm so, if no convolution stands before it.
+    A product of two activations, as in attention, is counted by itself: it has no weight that could be an integer.
     """
-    graph = _optimised(path, GraphOptimizationLevel.ORT_ENABLE_ALL)
+    graph = _optimised(path, GraphOptimizationLevel.ORT_ENABLE_ALL).graph
     constant = {tensor.name for tensor in graph.initializer}
-    scales = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 4 and tensor.dims[1:] == [1, 1, 1]}
+    scales = steps.scales(graph)
     used = Counter[str]()
     for node in graph.node:  # each node after those that it reads
         if all(name in constant for name in node.input if name):
             constant.update(node.output)
-        elif node.op_type in INTEGER_KERNELS:
+        elif node.op_type in steps.INTEGER_KERNELS:
             used["integer_kernels"] += 1
-        elif node.op_type in FLOAT_KERNELS and node.input[1] not in scales:
+        elif steps.is_product(node, scales):
             used["float_kernels" if constant.intersection(node.input[:2]) else "activation_kernels"] += 1
     return {name: used[name] for name in ("integer_kernels", "float_kernels", "activation_kernels")}
 
 
+def operators(path: Path) -> Operators:
+    """Products and all else, counted in the same graph."""
+    model = _optimised(path, GraphOptimizationLevel.ORT_ENABLE_ALL)
+    return steps.count(model.graph, _types(model))
+
+
+def _types(model: ModelProto) -> dict[str, str]:
+    """Of all that flows, as ONNX Runtime infers them for its own operators, too, if each is an output."""
+    given = {tensor.name: TensorProto.DataType.Name(tensor.data_type).lower() for tensor in model.graph.initializer}
+    shown = {value.name for value in model.graph.output}
+    flowing = {name for node in model.graph.node for name in node.output if name}
+    model.graph.output.extend(ValueInfoProto(name=name) for name in sorted(flowing - shown))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    asked = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = [*asked.get_inputs(), *asked.get_outputs()]
+    return given | {value.name: value.type.removeprefix("tensor(").removesuffix(")") for value in values}
+
+
 def folded(path: Path) -> GraphProto:
     """The file with all constants unpacked: ONNX Runtime's first step, before layouts are padded and kernels chosen."""
-    return _optimised(path, GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    return _optimised(path, GraphOptimizationLevel.ORT_ENABLE_BASIC).graph
 
 
-def _optimised(path: Path, level: GraphOptimizationLevel) -> GraphProto:
+def _optimised(path: Path, level: GraphOptimizationLevel) -> ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.graph_optimization_level = level
         options.log_severity_level = 3
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath).graph
+        return onnx.load(options.optimized_model_filepath)
