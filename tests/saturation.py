@@ -29,13 +29,13 @@ import numpy as np, onnxruntime
 folder = pathlib.Path(sys.argv[1])
 for path in folder.glob("*.onnx"):
     given = np.load(path.with_suffix(".npy"))
-    for precise in ("0", "1"):
+    for precise, suffix in (("0", ""), ("1", "-precise")):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.add_session_config_entry("session.x64quantprecision", precise)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         answer = session.run(None, {session.get_inputs()[0].name: given})[0]
-        np.save(folder / f"{path.stem}-{precise}.answer.npy", answer)
+        np.save(folder / f"{path.stem}{suffix}.answer.npy", answer)
 """
 
 
@@ -114,7 +114,7 @@ def layers() -> dict[str, Layer]:
 
 
 def answers(models: dict[str, tuple[ModelProto, np.ndarray]], processor: str | None) -> dict[str, np.ndarray]:
-    """Of this machine itself for None; `-1` is asked to be precise by the session's option."""
+    """Of this machine itself for None; `-precise` is asked for by the session's option."""
     emulated = [str(QEMU), "-cpu", processor] if processor else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,7 +129,8 @@ def wrong(processor: str | None) -> dict[str, float]:
     """The share of outputs that are not those of plain arithmetic."""
     wanted = layers()
     found = answers({name: (layer.model(), layer.given) for name, layer in wanted.items()}, processor)
-    return {name: float((found[name] != wanted[name[:-2]].expected()).mean()) for name in sorted(found)}
+    expected = {name: wanted[name.removesuffix("-precise")].expected() for name in sorted(found)}
+    return {name: float((found[name] != values).mean()) for name, values in expected.items()}
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ def test_kernels_of_avx2_overflow_and_the_reduced_range_cures_it() -> None:
     for name, layer in layers.items():
         assert portable.too_large(torch.tensor(layer.codes)).any() == name.endswith("full")
         at_risk = name.endswith("full") and name != "depthwise-full"
-        assert (shares[f"{name}-0"] > 0.9) if at_risk else (shares[f"{name}-0"] == 0), name
-        assert shares[f"{name}-1"] == 0, f"{name}: ONNX Runtime's own option"
+        assert (shares[name] > 0.9) if at_risk else (shares[name] == 0), name
+        assert shares[f"{name}-precise"] == 0, f"{name}: ONNX Runtime's own option"
 
 
 @pytest.mark.slow
