@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.shipping import portable
 from tests import saturation
-from tests.test_kernels import Drawn
+from tests.test_kernels import ALL, Drawn
 
 RANGE = np.iinfo(np.int16)
 
@@ -53,9 +53,9 @@ def test_reduced_codes_are_the_nearest_that_cannot_overflow(shape: tuple[int, ..
 
 
 def test_one_scale_for_all_stays_one() -> None:
-    codes = torch.tensor([[127, 100, -3], [1, 2, 3]], dtype=torch.int8)
+    codes = torch.tensor([[1, 2, 3], [127, 100, -3]], dtype=torch.int8)
     reduced, scale = portable.narrow(codes, torch.tensor(0.5))
-    assert reduced.tolist() == [[64, 50, -2], [1, 1, 2]]
+    assert reduced.tolist() == [[1, 1, 2], [64, 50, -2]]
     assert scale.item() == 0.5 * 127 / 64
     safe = codes // 2
     assert torch.equal(portable.narrow(safe, torch.tensor([0.5]))[0], safe)
@@ -74,6 +74,14 @@ def test_the_weights_of_a_file_are_counted(tmp_path: Path, name: str, largest: i
             tensor.CopyFrom(numpy_helper.from_array(codes.clip(-largest, largest), tensor.name))
     onnx.save(model, tmp_path / "file.onnx")
     assert portable.saturates(tmp_path / "file.onnx") == expected
+
+
+def test_weights_of_floating_point_do_not_overflow(tmp_path: Path) -> None:
+    model = Drawn(*ALL).model()
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1000), tensor.name))
+    onnx.save(model, tmp_path / "file.onnx")
+    assert portable.saturates(tmp_path / "file.onnx") == 0
 
 
 @pytest.mark.parametrize("turned", [False, True])
