@@ -37,6 +37,8 @@ FLOWS = {
     "long-tailed": normal(20000).pow(3),
     "negative": -normal(20000).abs() - 1,
     "far": torch.cat([normal(20000).relu(), torch.tensor([300.0])]),
+    "far above": torch.cat([normal(20000), torch.tensor([25.0])]),
+    "far below": torch.cat([normal(20000), torch.tensor([-25.0])]),
 }
 
 
