@@ -395,9 +395,18 @@ def test_the_smallest_form_is_taken(kind: str, tmp_path: Path) -> None:
     assert packing.widths(tmp_path / "file.onnx").get("weight-0", 8 * weight.itemsize) == pytest.approx(formula)
 
 
+def test_what_is_no_number_is_not_cast() -> None:
+    """Types have several of them, and not the same ones."""
+    weight = np.random.default_rng(0).standard_normal((99, 99)).astype(np.float16).astype(np.float32)
+    weight[5, 5] = np.nan
+    assert comes_back([weight], 17) == table([weight], 17)
+
+
 def test_what_unpacks_is_shared_and_counted_once(tmp_path: Path) -> None:
     """Masks alone would not pay for what unpacks them; beside codes, which have half of it already, they do."""
     masks, codes = sparse((40, 45), "int8", 0.5), few((99, 99), "int8", 4)
+    hardly = np.random.default_rng(0).choice([-7, 0, 7], (150, 160), p=[0.45, 0.1, 0.45]).astype(np.int8)
+    assert [function.name for function in comes_back([hardly], 17).functions] == ["bits", "trimmed", "codes"]
     assert comes_back([masks], 17).functions == table([masks], 17).functions
     assert [function.name for function in comes_back([codes], 17).functions] == ["bits", "trimmed", "codes"]
     model = comes_back([codes, masks], 17)
@@ -467,7 +476,7 @@ def test_a_weight_takes_a_bit_for_each_number_and_those_that_are_none(dtype: str
         [np.arange(9999).astype(np.float32) / 3],
         [np.ones(16, np.float32)],
         [few((64, 64), "int8", 129)],
-        [np.arange(9999).reshape(99, 101)],
+        [np.zeros((99, 101), np.int64)],
     ],
     ids=[
         "dense",
