@@ -108,8 +108,6 @@ def _squared_error(_settings: params.SquaredError, histogram: Histogram, levels:
 def _missed(centres: np.ndarray, counts: np.ndarray, low: float, high: float, levels: int) -> float:
     """Of squares, on the grid that such a range gives: zero has a code."""
     step = (high - low) / (levels - 1)
-    if step == 0:
-        return math.inf
     zero = np.rint(-low / step)
     codes = np.clip(np.rint(centres / step) + zero, 0, levels - 1)
     return float(counts @ np.square(centres - step * (codes - zero)))
@@ -123,7 +121,7 @@ def _entropy(_settings: params.Entropy, histogram: Histogram, levels: int) -> En
         return histogram.lowest, histogram.highest
     middle, first, end = len(counts) // 2, taken[0], taken[-1] + 1
     farthest = max(middle - first, end - middle)
-    reaches = np.unique(np.linspace(min(levels // 2, farthest), farthest, REACHES).round().astype(int))
+    reaches = np.unique(np.linspace(1, farthest, REACHES).round().astype(int))
     slices = {reach: (max(middle - reach, first), min(middle + reach, end)) for reach in reaches}
     best = min(
         (reach for reach, (start, stop) in slices.items() if stop - start >= min(levels, end - first)),
