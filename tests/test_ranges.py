@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.core import params
-from stages.core.quantizing import grid, ranges
-from stages.core.quantizing.grid import Levels
+from stages.core.quantized import grid
+from stages.core.quantizing import ranges
+from stages.core.quantized.grid import Levels
 from stages.core.quantizing.ranges import Histogram
 from stages.core.running.errors import Refusal
 
@@ -167,6 +168,12 @@ def test_of_one_histogram_the_divergence_chooses_what_onnxruntime_does(levels: i
     )
     assert edges[middle + reach + 1] == pytest.approx(float(theirs[1]), rel=0.03)
     assert float(theirs[1]) < 0.2 * end
+
+
+def test_a_range_that_holds_nothing_is_not_chosen() -> None:
+    low, high = find(ENTROPY, torch.cat([normal(5000) - 20, normal(5000) + 20]))
+    assert low < -20
+    assert high > 20
 
 
 @pytest.mark.parametrize("settings", [EXTREMES, percentile(99.9), SQUARES, ENTROPY], ids=lambda settings: settings.name)
