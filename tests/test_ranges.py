@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from stages.core import params
 from stages.core.quantized import grid
-from stages.core.quantizing import ranges
 from stages.core.quantized.grid import Levels
+from stages.core.quantizing import ranges
 from stages.core.quantizing.ranges import Histogram
 from stages.core.running.errors import Refusal
 
