@@ -2,20 +2,22 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.core import batches, counting, evaluation, loading, machine, params
-from stages.core.batches import Pictures
 from stages.core.datasets import storage
-from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
+from stages.core.networks import artifact
 from stages.core.networks.artifact import Model
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
-from stages.core.shipping import gate, packing, running, writing
+from stages.core.shipping import gate, packing, portable, running, writing
 
-CHAMPION = "quantized"
+FLOAT, CHAMPION = "pruned", "quantized"
+PORTABLE = "quantized-portable"  # for processors that add pairs of products in 16 bits
 
 
 def main(
@@ -31,43 +33,85 @@ def main(
     shipped: Output,
     metrics: Output,
 ) -> None:
-    here = machine.choose(compute, seed)
-    choosing = storage.load(val)
-    pictures = batches.on_device(choosing, here)
+    proving = Proving(export, val, machine.choose(compute, seed), shipped)
     shipped.mkdir()
-    results: dict[str, dict[str, float | int]] = {}
-    for name, folder in {"teacher": teacher, "student": student, "pruned": pruned, "quantized": quantized}.items():
-        facts = {"model": files.digest(folder)} | size(pruned if name == "quantized" else folder)
-        path = shipped / f"{name}.onnx"
-        writing.write(loading.load(folder), path, export.opset, facts)
-        found = prove(loading.load(folder), path, choosing, pictures, here)
-        gate.parity(name, found, export)
-        results[name] = contents(path) | dataclasses.asdict(found) | running.kernels(path)
-    gate.integer("quantized", results["quantized"], results["pruned"], export)
+    results: dict[str, dict[str, Any]] = {}
+    for name, folder in {"teacher": teacher, "student": student, FLOAT: pruned}.items():
+        results[name] = proving.ship(name, folder, size(folder))
+    results[CHAMPION] = proving.fewer_bits(CHAMPION, quantized, size(pruned), results[FLOAT])
+    if results[CHAMPION]["saturates"]:
+        results[PORTABLE] = proving.fewer_bits(PORTABLE, quantized, size(pruned), results[FLOAT])
     run.metrics(metrics, results)
-    limits = export.model_dump(mode="json")
     best = results[CHAMPION]
     run.register(
         artifact="shipped",
         file=f"{CHAMPION}.onnx",
-        model="lightvision-" + re.sub(r"[^\w-]+", "-", choosing.facts.dataset),
-        gates=limits,
+        model="lightvision-" + re.sub(r"[^\w-]+", "-", proving.split.facts.dataset),
+        gates=export.model_dump(mode="json"),
         accuracy=best["accuracy"],
         judged_on=files.digest(val),
         bytes=best["bytes"],
     )
 
 
-def prove(model: Model, path: Path, split: Split, pictures: Pictures, here: Machine) -> gate.Parity:
+class Proving:
     """The network on its own machine, the file in ONNX Runtime, the same pictures."""
-    answers = evaluation.logits(here.place(model.network), pictures).cpu().numpy()
-    return gate.compare(answers, running.logits(path, split.images), split.labels)
+
+    def __init__(self, limits: params.Export, val: Path, here: Machine, shipped: Path) -> None:
+        self.limits, self.here, self.shipped = limits, here, shipped
+        self.split = storage.load(val)
+        self._pictures = batches.on_device(self.split, here)
+
+    def ship(self, name: str, folder: Path, facts: Mapping[str, str]) -> dict[str, Any]:
+        path, told = self.shipped / f"{name}.onnx", {"model": files.digest(folder), **facts}
+        writing.write(_read(name, folder), path, self.limits.opset, told)
+        network = self.here.place(_read(name, folder).network)
+        answers = evaluation.logits(network, self._pictures).cpu().numpy()
+        answered = running.logits(path, self.split.images)
+        found = gate.compare(answers, answered, self.split.labels, self.limits.confidence)
+        gate.parity(name, found, self.limits)
+        return contents(path) | dataclasses.asdict(found) | running.kernels(path)
+
+    def fewer_bits(
+        self, name: str, folder: Path, facts: Mapping[str, str], before: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """With what such a file must be besides: small, accurate, and of integers where it is said to be."""
+        found = self.ship(name, folder, facts)
+        gate.accuracy(name, found, before, self.limits)
+        gate.packing(name, found, self.limits)
+        return found | self._integers(name, folder, found, before)
+
+    def _integers(self, name: str, folder: Path, found: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+        card, path = artifact.read_card(folder), self.shipped / f"{name}.onnx"
+        if not isinstance(card.quantization, params.Integer):
+            return {"saturates": 0}
+        from stages.core.quantized import integers
+
+        network = _read(name, folder).network
+        gate.integer(name, found, before, len(integers.kept(network)), self.limits)
+        stored = {layer: codes.numpy() for layer, codes in integers.all_codes(network).items()}
+        return {
+            "levels": gate.codes(name, path, stored, card.bits),
+            "operators": dataclasses.asdict(running.operators(path)),
+            "saturates": portable.saturates(path),
+        }
+
+
+def _read(name: str, folder: Path) -> Model:
+    """Anew each time, since what is exported is changed by it."""
+    model = loading.load(folder)
+    if name == PORTABLE:
+        from stages.core.quantized import integers
+
+        integers.change(model.network, portable.narrow)
+    return model
 
 
 def contents(path: Path) -> dict[str, float | int]:
     """Of the numbers of the weights, `zeros` is the share that is none, `packed` how many weights leave theirs out."""
     return {
         "bytes": path.stat().st_size,
+        "ideal_bytes": packing.ideal(path),
         "tensor_bytes": running.tensor_bytes(path),
         "zeros": running.zeros(path),
         "packed": packing.packed(path),
@@ -75,7 +119,7 @@ def contents(path: Path) -> dict[str, float | int]:
 
 
 def size(folder: Path) -> dict[str, str]:
-    """Counted in floating point: quantizing changes neither number, but hides the layers from the counter."""
+    """Counted in floating point: fewer bits change neither number, but hide the layers from the counter."""
     model = loading.load(folder)
     macs = counting.multiply_accumulates(model.network, model.card.facts.image_size)
     return {"parameters": str(counting.parameters(model.network)), "macs": str(macs)}

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional
 
-from stages.core import batches, counting, evaluation, machine, params, zeros
+from stages.core import batches, counting, evaluation, machine, params, statistics, zeros
 from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.networks import artifact, widths
@@ -76,7 +76,7 @@ def main(
             "controls": controls(histories, prune) if prune.controls else None,
             "steps": trials[0].steps,
             "seeds": {str(one.seed): found for one, found in zip(trials, accuracies, strict=True)},
-            "against": trial.against(accuracies, prune.confidence),
+            "against": statistics.against("pruned", CONTROLS, accuracies, prune.confidence),
             "confidence": prune.confidence,
             "channels": cutting.kept_channels(widths.outputs(dense.network), widths.outputs(network)),
             "heads": cutting.kept_heads(heads.counts(dense.network), heads.counts(network)),

@@ -1,19 +1,19 @@
-"""The pruned network becomes an integer network; its ranges come from the calibration pictures alone."""
+"""The pruned network gets fewer bits; its ranges come from the calibration pictures alone."""
 
 import dataclasses
 
-from torch import nn
-
-from stages.core import batches, evaluation, machine, params, quantization, zeros
+from stages.core import batches, evaluation, loading, machine, params, zeros
 from stages.core.datasets import storage
 from stages.core.networks import artifact
 from stages.core.objectives import building
+from stages.core.quantizing import overlap
+from stages.core.quantizing.course import Asked
+from stages.core.quantizing.methods import METHODS
 from stages.core.running import files
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 from stages.core.schooling import school
-from stages.core.training import curves, loop
-from stages.core.training.loop import History, Lesson, Summary
+from stages.core.training import curves
 
 
 def main(
@@ -34,45 +34,29 @@ def main(
     history: Output,
 ) -> None:
     here = school.enter(train, val, teacher, advice, advise, augment, machine.choose(compute, seed))
-    model = artifact.load(pruned)
-    calibrating = batches.on_device(storage.load(calibration), here.machine)
+    model, looked_at = artifact.load(pruned), storage.load(calibration)
+    overlap.refuse_few(looked_at, quantize.training)
+    overlap.refuse(looked_at, storage.load(val))
+    images = [images for images, _ in batches.in_order(batches.on_device(looked_at, here.machine))]
     before = evaluation.logits(here.machine.place(model.network), here.val)
     sparse = zeros.share(zeros.weights(model.network).values())
-    integer = quantization.calibrate(
-        model.network, quantize.method, [images for images, _ in batches.in_order(calibrating)]
-    )
-    histories: dict[str, History] = {}
-    recovered = None
+    accuracy = evaluation.accuracy(before, here.val.labels)
+    made = METHODS[quantize.method.name](Asked(quantize, model, images, here, seed, run, accuracy), quantize.method)
     parents = {"pruned": files.digest(pruned)}
-    if quantize.recovery is not None:
-        lesson = here.lesson(integer, quantize.recovery, quantize.training, seed)
-        lesson = dataclasses.replace(lesson, constraint=zeros.Held)
-        histories["quantized"], recovered = learn_on(integer, lesson, run)
-        parents |= {"teacher": files.digest(teacher)} if building.listens(quantize.recovery) else {}
-    card = dataclasses.replace(model.card, quantization=quantize.method, parents=parents)
-    quantization.save(quantized, integer.eval(), card)
-    curves.write(history, histories)
-    after = evaluation.logits(here.machine.place(quantization.load(quantized).network), here.val)
-    levels = quantization.levels(integer)
+    if quantize.recovery is not None and building.listens(quantize.recovery):
+        parents |= {"teacher": files.digest(teacher)}
+    made.save(quantized, dataclasses.replace(made.card, parents=parents))
+    curves.write(history, made.histories)
+    after = evaluation.logits(here.machine.place(loading.load(quantized).network), here.val)
     run.metrics(
         metrics,
         {
+            "method": quantize.method.name,
             "val_accuracy": evaluation.accuracy(after, here.val.labels),
-            "val_accuracy_before": evaluation.accuracy(before, here.val.labels),
+            "val_accuracy_before": accuracy,
             "val_agreement": evaluation.accuracy(after, before.argmax(dim=1)),
-            "calibration_pictures": len(calibrating),
-            "integer_layers": len(levels),
-            "most_levels_in_a_channel": max(levels.values()),
+            "calibration_pictures": len(looked_at),
             "zeros_before": sparse,
-            "zeros": zeros.share(zeros.weights(integer).values()),
-            "zero_codes": quantization.zero_codes(integer),
-            "recovery": recovered,
+            **made.facts,
         },
     )
-
-
-def learn_on(integer: nn.Module, lesson: Lesson, run: Run) -> tuple[History, Summary]:
-    """Its roundings included, in place."""
-    before = evaluation.accuracy(evaluation.logits(integer, lesson.val), lesson.val.labels)
-    history = loop.fit(integer, lesson, run, "quantized")
-    return history, loop.summary(history, lesson.settings.epochs) | {"val_accuracy_before_recovery": before}

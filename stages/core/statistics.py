@@ -1,6 +1,8 @@
 """How sure a number is."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -13,6 +15,15 @@ def wilson(right: int, count: int, confidence: float) -> Interval:
     """For a share of `count` pictures (Wilson 1927)."""
     found = stats.binomtest(right, count).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
+
+
+def difference_interval(lost: int, won: int, pictures: int, confidence: float) -> Interval:
+    """For the difference of two paired shares (Agresti and Min 2005): Wald with half a picture more in each cell."""
+    lost_more, won_more, count = lost + 0.5, won + 0.5, pictures + 2
+    centre = (won_more - lost_more) / count
+    spread = math.sqrt(lost_more + won_more - (won_more - lost_more) ** 2 / count) / count
+    reach = float(stats.norm.ppf((1 + confidence) / 2)) * spread
+    return centre - reach, centre + reach
 
 
 def median_interval(values: np.ndarray, confidence: float) -> Interval:
@@ -41,6 +52,21 @@ def word(interval: Interval | None) -> str:
     if interval is None or interval[0] <= 0 <= interval[1] or interval[1] - interval[0] < ALIKE:
         return "not shown"
     return "helps" if interval[0] > 0 else "hurts"
+
+
+def against(
+    name: str, controls: Sequence[str], accuracies: Sequence[Mapping[str, float | None]], confidence: float
+) -> dict[str, Any]:
+    """What a network gained over each of its controls, by seed."""
+    found: dict[str, Any] = {}
+    for control in controls:
+        pairs = [(one[name], one.get(control)) for one in accuracies]
+        gains = [own - other for own, other in pairs if own is not None and other is not None]
+        if gains:
+            interval = mean_interval(gains, confidence)
+            low, high = interval or (None, None)
+            found[control] = {"gain": sum(gains) / len(gains), "low": low, "high": high, "verdict": word(interval)}
+    return found
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int) -> float:

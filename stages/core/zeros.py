@@ -36,6 +36,6 @@ class Held:
                 weight.grad.mul_(mask)
 
     @torch.no_grad()
-    def after(self, _rate: float) -> None:
+    def after(self, rate: float) -> None:
         for weight, mask in zip(self._weights, self._masks, strict=True):
             weight.mul_(mask)

@@ -20,22 +20,26 @@ from stages.core.networks.widths import Widths
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 
-SCHEMA = 2
+SCHEMA = 3
 ABSENT = "absent.json"
 SAME = 1e-3  # of the largest answer
+QUANTIZATION = TypeAdapter[params.Quantization](params.Quantization)
 
 
 @dataclass(frozen=True)
 class Card:
     """All that is needed to build the module and to feed it.
 
-    `parents` are digests of the models it came from, `origin` says what weights it began with, if not with random ones.
+    `bits` are those of the weights of integer layers, `flows` those of what flows between them. `parents` are digests
+    of the models it came from, `origin` says what weights it began with, if not with random ones.
     """
 
     architecture: params.Network
     facts: Facts
     widths: Widths = field(default_factory=dict)
-    quantization: params.StaticInt8 | None = None
+    quantization: params.Quantization | None = None
+    bits: dict[str, params.WeightBits] = field(default_factory=dict)
+    flows: dict[str, int] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
 
@@ -160,7 +164,9 @@ def read_card(folder: Path) -> Card:
             widths={
                 name: {key: tuple(value) for key, value in width.items()} for name, width in content["widths"].items()
             },
-            quantization=content["quantization"] and params.StaticInt8.model_validate(content["quantization"]),
+            quantization=content["quantization"] and QUANTIZATION.validate_python(content["quantization"]),
+            bits=content["bits"],
+            flows=content["flows"],
             parents=content["parents"],
             origin=content["origin"],
         )

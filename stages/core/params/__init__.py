@@ -66,6 +66,29 @@ from stages.core.params.pruning import (
     WeightImportance,
     Zeros,
 )
+from stages.core.params.quantization import (
+    GPFQ,
+    GPTQ,
+    AdaRound,
+    Auto,
+    Bytes,
+    Drop,
+    DynamicInt8,
+    Entropy,
+    Extremes,
+    Float8,
+    Half,
+    Integer,
+    Ladder,
+    Nearest,
+    Percentile,
+    Quantization,
+    Range,
+    Rounding,
+    SquaredError,
+    WeightBits,
+    width,
+)
 from stages.core.params.reading import load
 from stages.core.params.sections import (
     Advise,
@@ -77,7 +100,6 @@ from stages.core.params.sections import (
     Prune,
     Quantize,
     Report,
-    StaticInt8,
     TrainTeacher,
 )
 from stages.core.params.training import (

@@ -10,7 +10,10 @@ from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
 from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
 from stages.core.params.pruning import Importance, Lasso, Zeros
+from stages.core.params.quantization import Float8, Integer, Ladder, Quantization
 from stages.core.params.training import Compute, Mix, Training, Weights
+
+OPSET_OF_FLOAT8 = 19
 
 
 class TrainTeacher(Settings):
@@ -110,21 +113,35 @@ class Prune(Settings):
         return self
 
 
-class StaticInt8(Settings):
-    """Post-training INT8: ranges of the activations from calibration pictures."""
-
-    name: Literal["static_int8"]
-    percentile: Annotated[float, Field(gt=50, lt=100)]
-    equalize_iterations: NonNegativeInt
-    correct_bias: bool
-
-
 class Quantize(Settings):
-    """With a `recovery` the integer network learns on, its roundings included."""
+    """With `search` ten ways to calibrate are tried, and the best on val is taken. Where accuracy on val falls by more
+    than `scan_beyond`, each layer is quantized alone, to see which one it is.
 
-    method: StaticInt8
+    With a `recovery` the integer network learns on, its roundings included, down a `ladder` of widths if there is one;
+    BatchNorm stands still after a share `settle` of the epochs. Of `controls`, the network in floating point learns as
+    long, and is rounded only then; all of it for each of the `seeds`, and the first goes on.
+    """
+
+    method: Quantization
+    search: bool
+    scan_beyond: ProperFraction
     recovery: Recovery | None
+    ladder: Ladder
+    settle: Fraction
+    controls: bool
+    seeds: Annotated[int, Field(ge=1, le=100)]
+    confidence: ProperFraction
     training: Training
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        method = self.method
+        if not isinstance(method, Integer) and (self.search or self.recovery):
+            asked = "search" if self.search else "recovery"
+            raise ValueError(f"{asked} is for method integer: {method.name} has nothing to choose or to learn")
+        if self.ladder.weights and self.recovery is None:
+            raise ValueError("ladder is what a network learns on: set recovery, or ladder.weights to []")
+        return self
 
 
 class Evaluate(Settings):
@@ -134,13 +151,17 @@ class Evaluate(Settings):
 
 
 class Export(Settings):
-    """The gate, on val: how far a file may be from its network, and an INT8 file from the float one."""
+    """The gate, on val: how far a file may be from its network, and a file of fewer bits from the float one. A file is
+    ideal that holds the bits of its weights, and nothing to unpack them with.
+    """
 
     opset: Annotated[int, Field(ge=17, le=20)]
     min_agreement: Fraction
     max_accuracy_drop: Fraction
     max_int8_size: ProperFraction
-    max_int8_drop: Fraction
+    max_quantized_drop: Fraction
+    max_over_ideal: Annotated[float, Field(ge=1)]
+    confidence: ProperFraction
 
 
 class Benchmark(Settings):
@@ -180,6 +201,8 @@ class Params(Settings):
         else:
             self._blended("distill", "method", self.distill.method, self.distill.training.mix, "distill.training.mix")
         self._heard("prune", "recovery", self.prune.recovery, self.prune.training)
+        if isinstance(self.quantize.method, Float8) and self.export.opset < OPSET_OF_FLOAT8:
+            raise ValueError(f"export.opset: ONNX has float8 from opset {OPSET_OF_FLOAT8} on; set it to that, or to 20")
         if self.quantize.recovery is not None:
             self._heard("quantize", "recovery", self.quantize.recovery, self.quantize.training)
         return self

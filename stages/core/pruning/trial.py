@@ -1,7 +1,6 @@
 """One seed: the network that is cut and learns on, and its controls that learn as long."""
 
 import copy
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.core import evaluation, params, recalibration, statistics, zeros
+from stages.core import evaluation, params, recalibration, zeros
 from stages.core.batches import Pictures
 from stages.core.networks import artifact
 from stages.core.networks.artifact import Card
@@ -128,20 +127,6 @@ def budget(prune: params.Prune) -> int:
     """All the epochs that the pruned network learns, from the dense one on."""
     drawn = prune.lasso.epochs if prune.lasso else 0
     return drawn + (prune.steps - 1) * prune.between + prune.training.epochs
-
-
-def against(accuracies: Sequence[Mapping[str, float | None]], confidence: float) -> dict[str, Any]:
-    """What the pruned networks gained over each control, by seed."""
-    found: dict[str, Any] = {}
-    for name in CONTROLS:
-        pairs = [(one["pruned"], one[name]) for one in accuracies]
-        gains = [pruned - control for pruned, control in pairs if pruned is not None and control is not None]
-        if gains:
-            interval = statistics.mean_interval(gains, confidence)
-            low, high = interval or (None, None)
-            word = statistics.word(interval)
-            found[name] = {"gain": sum(gains) / len(gains), "low": low, "high": high, "verdict": word}
-    return found
 
 
 def _refuse_empty(network: nn.Module, lasso: params.Lasso) -> None:

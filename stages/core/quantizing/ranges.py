@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.core import params
-from stages.core.quantizing.grid import TINIEST, Levels
+from stages.core.quantized.grid import TINIEST, Levels
 from stages.core.running.errors import Refusal
 
 HALF = 8192  # bins on either side of zero

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.core import params
-from stages.core.quantizing.grid import Levels
+from stages.core.quantized.grid import Levels
 from stages.core.running.errors import Refusal
 
 BLOCK = 128  # columns between two products of whole matrices

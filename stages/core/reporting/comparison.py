@@ -1,10 +1,11 @@
 """Two networks on the same pictures: what the pictures can tell apart, and what they cannot."""
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 from scipy import stats
+
+from stages.core import statistics
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,5 @@ def compare(answers: pd.DataFrame, network: str, other: str, confidence: float) 
     right, right_other = answers[network].to_numpy() == labels, answers[other].to_numpy() == labels
     lost, won = int((right_other & ~right).sum()), int((right & ~right_other).sum())
     p = float(stats.binomtest(won, lost + won).pvalue) if lost + won else 1.0
-    low, high = difference_interval(lost, won, len(answers), confidence)
+    low, high = statistics.difference_interval(lost, won, len(answers), confidence)
     return Comparison(network, other, len(answers), lost, won, p, low, high, shown=p < 1 - confidence)
-
-
-def difference_interval(lost: int, won: int, pictures: int, confidence: float) -> tuple[float, float]:
-    """For the difference of two paired shares (Agresti and Min 2005): Wald with half a picture more in each cell."""
-    lost_more, won_more, count = lost + 0.5, won + 0.5, pictures + 2
-    centre = (won_more - lost_more) / count
-    spread = math.sqrt(lost_more + won_more - (won_more - lost_more) ** 2 / count) / count
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * spread
-    return centre - reach, centre + reach

@@ -24,3 +24,18 @@ class Unconstrained:
 
     def after(self, rate: float) -> None:
         pass
+
+
+class All:
+    """Several at once, in this order."""
+
+    def __init__(self, *constraints: Constraint) -> None:
+        self._constraints = constraints
+
+    def before(self) -> None:
+        for constraint in self._constraints:
+            constraint.before()
+
+    def after(self, rate: float) -> None:
+        for constraint in self._constraints:
+            constraint.after(rate)

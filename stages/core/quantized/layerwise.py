@@ -12,9 +12,8 @@ from stages.core import plain
 QUIETEST = 2.0**-10  # of a layer's largest weight: what an output of eight bits cannot tell from silence
 
 
-def quantize(network: nn.Module, example: Tensor, signed: Any, unsigned: Any, weights: Mapping[str, Any]) -> nn.Module:
-    """ONNX Runtime has integer kernels for a convolution that writes integers, at once or through a ReLU, and for any
-    matrix product with a weight."""
+def merge(network: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, str]]:
+    """With the ReLU that alone reads a convolution, by the convolution's name."""
     watched = plain.watch(plain.merge(network, example), example)
     for layer in network.modules():
         if type(layer) in plain.PRODUCTS:
@@ -26,11 +25,17 @@ def quantize(network: nn.Module, example: Tensor, signed: Any, unsigned: Any, we
         and type(network.get_submodule(reader)) in (nn.ReLU, nn.ReLU6)
         and watched.calls[reader] == 1
     }
+    return network, rectified
+
+
+def quantize(network: nn.Module, rectified: Mapping[str, str], flowing: Any, weights: Mapping[str, Any]) -> nn.Module:
+    """ONNX Runtime has integer kernels for a convolution that writes integers, at once or through a ReLU, and for any
+    matrix product with a weight."""
     kept = {network.get_submodule(name) for name in rectified}
     for reader in rectified.values():
-        network.set_submodule(reader, quantized_layers.QuantReLU(act_quant=unsigned, return_quant_tensor=False))
-    reading = {**weights, "input_quant": signed}
-    convolving = {**reading, "output_quant": lambda layer: None if layer in kept else signed}
+        network.set_submodule(reader, quantized_layers.QuantReLU(act_quant=flowing, return_quant_tensor=False))
+    reading = {**weights, "input_quant": flowing}
+    convolving = {**reading, "output_quant": lambda layer: None if layer in kept else flowing}
     return layerwise_quantize(
         network,
         {

@@ -1,0 +1,114 @@
+"""BatchNorm for layers that learn in few bits, which folds into their scales and biases without touching a code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.core.quantized import inserting
+from stages.core.quantized.inserting import value
+
+MOMENTUM = 0.1
+TINIEST = 1e-6  # share of a channel's spread
+
+
+class Normalised(nn.Module):
+    """An integer layer and a BatchNorm behind it, that stands still after `settled_after` steps of training."""
+
+    def __init__(self, layer: Any, mean: Tensor, variance: Tensor) -> None:
+        """With these statistics it answers as the layer did."""
+        super().__init__()
+        self.layer, self.output = layer, layer.output_quant
+        bias: Tensor = layer.bias.detach()
+        kind: Any = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
+        self.norm = kind(len(mean), momentum=MOMENTUM).to(mean.device)
+        variance = variance.clamp(min=TINIEST * float(variance.max()) + self.norm.eps)
+        self.norm.running_mean, self.norm.running_var = mean.clone(), variance.clone()
+        self.norm.weight.data = (variance + self.norm.eps).sqrt()
+        self.norm.bias.data = mean + bias
+        layer.bias, layer.output_quant = None, nn.Identity()
+        self.steps, self.settled_after = 0, 0
+
+    def forward(self, given: Any) -> Any:
+        if self.training:
+            self.norm.train(self.steps < self.settled_after)
+            self.steps += 1
+        return self.output(self.norm(value(self.layer(given))))
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.steps = int(state)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The same answers from scale and bias; the codes stay."""
+        layer: Any = self.layer
+        factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        inserting.grid_of(layer.weight_quant).scale.mul_(factor)
+        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias = nn.Parameter(self.norm.bias - self.norm.running_mean * factor)
+        layer.output_quant = self.output
+        return layer
+
+
+class Upright:
+    """A constraint: a channel that BatchNorm turns over would need other codes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._norms = [module.norm for module in network.modules() if isinstance(module, Normalised)]
+
+    def before(self) -> None:
+        pass
+
+    @torch.no_grad()
+    def after(self, rate: float) -> None:
+        for norm in self._norms:
+            norm.weight.clamp_(min=TINIEST)
+
+
+@torch.no_grad()
+def normalise(integer: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> None:
+    """In place: of these convolutions, by the statistics of what they answer now."""
+    for name, (mean, variance) in _statistics(integer, names, images).items():
+        integer.set_submodule(name, Normalised(integer.get_submodule(name), mean, variance))
+
+
+def fold(integer: nn.Module) -> None:
+    """In place."""
+    for name, module in list(integer.named_modules()):
+        if isinstance(module, Normalised):
+            integer.set_submodule(name, module.folded())
+
+
+def settle_after(integer: nn.Module, steps: int) -> None:
+    """Counted from now."""
+    for module in integer.modules():
+        if isinstance(module, Normalised):
+            module.steps, module.settled_after = 0, steps
+
+
+def _statistics(integer: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of the products alone, before bias and rounding."""
+    sums: dict[str, list[Tensor]] = {}
+
+    def hook(name: str) -> Any:
+        def add(layer: Any, given: Any, _: Any) -> None:
+            read = layer.input_quant(given[0])
+            weight = layer.quant_weight(read)
+            answers = layer.inner_forward_impl(value(read), value(weight), None).transpose(0, 1).flatten(1)
+            moments = answers.sum(1), answers.square().sum(1), torch.tensor(float(answers.shape[1]))
+            old = sums.get(name)
+            sums[name] = [a + b for a, b in zip(old, moments, strict=True)] if old else list(moments)
+
+        return add
+
+    hooks = [integer.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    for batch in images:
+        integer(batch)
+    for handle in hooks:
+        handle.remove()
+    found = {name: (total / count, squares / count) for name, (total, squares, count) in sums.items()}
+    return {name: (mean, (square - mean.square()).clamp(min=0)) for name, (mean, square) in found.items()}
