@@ -8,7 +8,7 @@ import copy
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.onnx import OnnxExporterError
 
-from stages.core import plain
+from stages.core import params, plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks.artifact import Model
 from stages.core.running.errors import Refusal
@@ -32,7 +32,7 @@ Exporter = Callable[[nn.Module, torch.Tensor, Path, int], None]
 
 def write(model: Model, path: Path, opset: int, facts: dict[str, str]) -> None:
     """`facts` go into the metadata beside what the card tells."""
-    exporter = _export_float if model.card.quantization is None else _export_integer
+    exporter = EXPORTERS[model.card.quantization.name if model.card.quantization else None]
     size = model.card.facts.image_size
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own developers
@@ -60,11 +60,17 @@ def _export_float(network: nn.Module, example: torch.Tensor, path: Path, opset: 
     torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=False, **_NAMES)
 
 
+def _export_scaled(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    """Codes and their scales lie apart in the file; the exporter would multiply them."""
+    torch.onnx.export(network, (example,), path, opset_version=opset, dynamo=False, do_constant_folding=False, **_NAMES)
+
+
 def _export_integer(network: nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
     """Brevitas refuses a large bias, whose code comes out of a division with noise; here the gate is the judge."""
     from brevitas.export import export_onnx_qcdq
     from brevitas.quant_tensor import base_quant_tensor
 
+    network.requires_grad_(requires_grad=False)  # the tracer takes no scale for a constant that could still learn
     with patch.dict(base_quant_tensor.TOLERANCE, {torch.float32: 1.0}):
         export_onnx_qcdq(network, args=example, export_path=str(path), opset_version=opset, dynamo=False, **_NAMES)
 
@@ -73,6 +79,16 @@ _NAMES = {
     "input_names": [CORE_INPUT],
     "output_names": [OUTPUT],
     "dynamic_axes": {CORE_INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+}
+
+
+EXPORTERS: Mapping[str | None, Exporter] = {
+    None: _export_float,
+    "float16": _export_float,
+    "bfloat16": _export_float,
+    "float8": _export_scaled,
+    "dynamic_int8": _export_float,
+    "integer": _export_integer,
 }
 
 
@@ -120,7 +136,17 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
         "mean": json.dumps(list(card.facts.mean)),
         "std": json.dumps(list(card.facts.std)),
         "architecture": card.architecture.model_dump_json(),
-        "weights": "int8" if card.quantization else "float32",
+        "weights": _weights(card.quantization),
         **facts,
     }
     helper.set_model_props(model, content)
+
+
+def _weights(quantization: params.Quantization | None) -> str:
+    if isinstance(quantization, params.Half):
+        return f"{quantization.name}, computed in float32"
+    if isinstance(quantization, params.Float8):
+        return f"float8 {quantization.format}, computed in float32"
+    if isinstance(quantization, params.DynamicInt8):
+        return "int8 in linear layers, float32 in all others"
+    return "int8" if quantization else "float32"
