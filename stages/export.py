@@ -67,7 +67,7 @@ class Proving:
         writing.write(_read(name, folder), path, self.limits.opset, told)
         network = self.here.place(_read(name, folder).network)
         answers = evaluation.logits(network, self._pictures).cpu().numpy()
-        answered = running.logits(path, self.split.images)
+        answered = running.logits(path, self.split.images, len(batches.parts_in_order(self._pictures)))
         found = gate.compare(answers, answered, self.split.labels, self.limits.confidence)
         gate.parity(name, found, self.limits)
         return contents(path) | dataclasses.asdict(found) | running.kernels(path)
