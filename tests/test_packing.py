@@ -18,8 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 from torch import nn
 
-from stages import benchmark
-from stages.core import params
+from stages.core import clocking, params
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families
 from stages.core.networks.artifact import Model
@@ -518,6 +517,6 @@ def test_loading_is_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         now += {"a": 3, "b": 5}[path.stem] * 10**6 + (10**9 if len(opened) == 4 else 0)
 
     monkeypatch.setattr(running, "session", session)
-    monkeypatch.setattr(benchmark.time, "perf_counter_ns", lambda: now)
-    assert benchmark.loading({"a": Path("a.onnx"), "b": Path("b.onnx")}) == {"a": 3, "b": 5}
-    assert opened == ["a", "b"] * benchmark.LOADS
+    monkeypatch.setattr(clocking.time, "perf_counter_ns", lambda: now)
+    assert clocking.loading({"a": Path("a.onnx"), "b": Path("b.onnx")}) == {"a": 3, "b": 5}
+    assert opened == ["a", "b"] * clocking.LOADS
