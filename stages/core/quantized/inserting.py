@@ -159,7 +159,7 @@ def _set_grids(network: nn.Module) -> None:
 def _set(quantizer: Any, grid: Grid) -> None:
     """All of its range counts, so that nothing clips it."""
     quantizer.quant_injector = quantizer.quant_injector.let(narrow_range=False)
-    proxy = quantizer.fused_activation_quant_proxy if isinstance(quantizer, Flow) else quantizer
+    proxy: Any = quantizer.fused_activation_quant_proxy if isinstance(quantizer, Flow) else quantizer
     proxy.tensor_quant = grid
 
 

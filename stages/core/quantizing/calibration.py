@@ -106,7 +106,8 @@ def find_ranges(integer: nn.Module, settings: params.Integer, images: Sequence[T
     for hook in hooks:
         hook.remove()
     for key, one in grids.items():
-        low, high = ranges.RANGES[settings.range.name](settings.range, seen[key], len(one.levels))
+        histogram = seen[key] if settings.zero_points or seen[key].lowest == 0 else seen[key].mirrored()
+        low, high = ranges.RANGES[settings.range.name](settings.range, histogram, len(one.levels))
         _span(one, low, high, settings.zero_points)
 
 

@@ -1,7 +1,7 @@
 """One seed: the integer network learns on, roundings included, and its control learns as long in floating point."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.core import batches, evaluation, params, plain, recalibration, zeros
 from stages.core.quantized import grid, inserting
+from stages.core.quantized.inserting import Layer
 from stages.core.quantizing import calibration, normalising
 from stages.core.quantizing.calibration import Integers
 from stages.core.running.journal import Run
@@ -39,31 +40,51 @@ class Trial:
 
     def learn(self) -> None:
         """Width by width down the ladder; what was learnt in one is what the next begins with."""
-        made, network = self.made, copy.deepcopy(self.made.network)
+        made, network, training = self.made, copy.deepcopy(self.made.network), self.quantize.training
         layers = dict(inserting.layers(network))
         if self.method.scales == "channel":  # one scale for all channels could not take up a factor for each
-            normalising.normalise(network, [name for name in self._normal() if name in layers], self.images)
-        training, ladder = self.quantize.training, self.quantize.ladder
+            normal = [name for name in self._normal() if name in layers]
+            normalising.normalise(network, made.merged, normal, self.images)
+        ladder = self.quantize.ladder
         for bits in ladder.weights:
-            for name, layer in layers.items():
-                widest = max(bits, made.weights[name], key=params.width)
-                calibration.regrid(layer, widest, self.method.scales)
+            self._step_down(
+                network, layers, {name: max(bits, few, key=params.width) for name, few in made.weights.items()}
+            )
             self._learn(network, f"at-{bits}", _as_long(training, ladder.epochs), self._quantized)
-        for name, layer in layers.items() if ladder.weights else ():
-            calibration.regrid(layer, made.weights[name], self.method.scales)
+        self._step_down(network, layers, made.weights)
         self._learn(network, "quantized", training, self._quantized)
-        recalibration.batch_norm(network, self.school.train)
+        self._estimate_anew(network)
         normalising.fold(network)
-        self.accuracies["quantized"] = self._judge(network)
+        self.accuracies["quantized"] = self._judge(network)["val_accuracy"]
         self.made = replace(made, network=network.eval())
+
+    def _step_down(self, network: nn.Module, layers: Mapping[str, Layer], bits: calibration.Bits) -> None:
+        """Other bits ask for other scales; what flows has learnt its own, but at the beginning."""
+        if any(
+            grid.of_weights(bits[name]) != inserting.grid_of(layer.weight_quant).levels
+            for name, layer in layers.items()
+        ):
+            for name, layer in layers.items():
+                calibration.regrid(layer, bits[name], self.method.scales)
+        recalibration.batch_norm(network, self.school.train)
+        if not self.histories:
+            calibration.find_ranges(network, self.method, self.images)
+
+    def _estimate_anew(self, network: nn.Module) -> None:
+        """What BatchNorm knows of all pictures, unless what it knew when it came to rest is better on val."""
+        before, kept = self._judge(network), copy.deepcopy(network.state_dict())
+        recalibration.batch_norm(network, self.school.train)
+        after = self._judge(network)
+        if (after["val_accuracy"], -after["val_loss"]) < (before["val_accuracy"], -before["val_loss"]):
+            network.load_state_dict(kept)
 
     def beside(self) -> None:
         """As many epochs in floating point, and then integers as calibration alone makes them."""
         network = self.school.machine.place(copy.deepcopy(self.dense))
         self._learn(network, "float", _as_long(self.quantize.training, budget(self.quantize)), zeros.Held)
-        self.accuracies["float"] = self._judge(network)
+        self.accuracies["float"] = self._judge(network)["val_accuracy"]
         rounded = calibration.calibrate(network, self.method, self.images, self.seed, self.made.weights)
-        self.accuracies["rounded"] = self._judge(rounded.network)
+        self.accuracies["rounded"] = self._judge(rounded.network)["val_accuracy"]
 
     def _learn(self, network: nn.Module, name: str, training: params.Training, constraint: Any) -> None:
         steps = batches.batches_per_epoch(len(self.school.train), training.batch_size, self.school.machine.team.size)
@@ -85,9 +106,9 @@ class Trial:
         norms = nn.BatchNorm1d | nn.BatchNorm2d
         return [name for name, reader in readers.items() if isinstance(network.get_submodule(reader), norms)]
 
-    def _judge(self, network: nn.Module) -> float:
+    def _judge(self, network: nn.Module) -> dict[str, float]:
         val = self.school.val
-        return evaluation.accuracy(evaluation.logits(self.school.machine.place(network), val), val.labels)
+        return evaluation.on_val(evaluation.logits(self.school.machine.place(network), val), val.labels)
 
 
 def budget(quantize: params.Quantize) -> int:

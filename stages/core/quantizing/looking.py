@@ -19,8 +19,8 @@ def look(merged: nn.Module, integer: nn.Module, name: str, images: Sequence[Tens
     layer, sums = integer.get_submodule(name), list[Tensor]()
     for batch in images:
         before, after = (_columns(layer, _read(network, name, batch)) for network in (merged, integer))
-        products = after.mT @ after, after.mT @ before, before.mT @ before
-        sums = [one + other for one, other in zip(sums, products, strict=True)] if sums else list(products)
+        products = [(one.mT @ other).double() for one, other in ((after, after), (after, before), (before, before))]
+        sums = [one + other for one, other in zip(sums, products, strict=True)] if sums else products
     return Seen(*sums)
 
 

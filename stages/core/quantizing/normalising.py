@@ -17,16 +17,16 @@ class Normalised(nn.Module):
     """An integer layer and a BatchNorm behind it, that stands still after `settled_after` steps of training."""
 
     def __init__(self, layer: Any, mean: Tensor, variance: Tensor) -> None:
-        """With these statistics it answers as the layer did."""
+        """Its channels get this mean and variance, which are those of the layer in floating point."""
         super().__init__()
         self.layer, self.output = layer, layer.output_quant
-        bias: Tensor = layer.bias.detach()
         kind: Any = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
         self.norm = kind(len(mean), momentum=MOMENTUM).to(mean.device)
         variance = variance.clamp(min=TINIEST * float(variance.max()) + self.norm.eps)
-        self.norm.running_mean, self.norm.running_var = mean.clone(), variance.clone()
+        bias: Tensor = layer.bias.detach()
+        self.norm.running_mean, self.norm.running_var = mean - bias, variance
         self.norm.weight.data = (variance + self.norm.eps).sqrt()
-        self.norm.bias.data = mean + bias
+        self.norm.bias.data = mean.clone()
         layer.bias, layer.output_quant = None, nn.Identity()
         self.steps, self.settled_after = 0, 0
 
@@ -70,9 +70,9 @@ class Upright:
 
 
 @torch.no_grad()
-def normalise(integer: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> None:
-    """In place: of these convolutions, by the statistics of what they answer now."""
-    for name, (mean, variance) in _statistics(integer, names, images).items():
+def normalise(integer: nn.Module, merged: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> None:
+    """In place: these layers, as wide-spread as they are in floating point, however much rounding took."""
+    for name, (mean, variance) in _statistics(merged, names, images).items():
         integer.set_submodule(name, Normalised(integer.get_submodule(name), mean, variance))
 
 
@@ -90,25 +90,20 @@ def settle_after(integer: nn.Module, steps: int) -> None:
             module.steps, module.settled_after = 0, steps
 
 
-def _statistics(integer: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of the products alone, before bias and rounding."""
-    sums: dict[str, list[Tensor]] = {}
+def _statistics(merged: nn.Module, names: Sequence[str], images: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    answers: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def hook(name: str) -> Any:
-        def add(layer: Any, given: Any, _: Any) -> None:
-            read = layer.input_quant(given[0])
-            weight = layer.quant_weight(read)
-            answers = layer.inner_forward_impl(value(read), value(weight), None).transpose(0, 1).flatten(1)
-            moments = answers.sum(1), answers.square().sum(1), torch.tensor(float(answers.shape[1]))
-            old = sums.get(name)
-            sums[name] = [a + b for a, b in zip(old, moments, strict=True)] if old else list(moments)
+        def add(_: Any, __: Any, result: Tensor) -> None:
+            channels = result.transpose(0, 1).flatten(1).double()
+            answers[name].append(torch.stack([channels.mean(1), channels.square().mean(1)]) * len(result))
 
         return add
 
-    hooks = [integer.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    hooks = [merged.get_submodule(name).register_forward_hook(hook(name)) for name in names]
     for batch in images:
-        integer(batch)
+        merged(batch)
     for handle in hooks:
         handle.remove()
-    found = {name: (total / count, squares / count) for name, (total, squares, count) in sums.items()}
-    return {name: (mean, (square - mean.square()).clamp(min=0)) for name, (mean, square) in found.items()}
+    moments = {name: sum(some[1:], some[0]) / sum(map(len, images)) for name, some in answers.items()}
+    return {name: (mean.float(), (squares - mean.square()).float()) for name, (mean, squares) in moments.items()}

@@ -4,6 +4,7 @@ Contract of a range: settings, a histogram and the number of levels give lowest 
 Both are zero only where nothing but zeros was seen.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -56,6 +57,15 @@ class Histogram:
         self._counts += torch.bincount(bins, minlength=2 * HALF)
         self._counts[HALF] -= zeros
         self._zeros += zeros
+
+    def mirrored(self) -> "Histogram":
+        """As if all had come with either sign."""
+        both = copy.copy(self)
+        both.highest = max(-self.lowest, self.highest)
+        both.lowest = -both.highest
+        both._counts = self._counts + self._counts.flip(0)
+        both._zeros = 2 * self._zeros
+        return both
 
     @property
     def width(self) -> float:
