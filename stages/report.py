@@ -12,6 +12,7 @@ def main(
     run: Run,
     report: params.Report,
     prune: params.Prune,
+    quantize: params.Quantize,
     evaluate: params.Evaluate,
     export: params.Export,
     benchmark: params.Benchmark,
@@ -62,6 +63,6 @@ def main(
         "quantized": quantized_model,
     }
     pedigree = lineage.read(folders, shipped / "quantized.onnx", distillation)
-    asked = content.Asked(report, prune, evaluate, export, benchmark, seed)
+    asked = content.Asked(report, prune, quantize, evaluate, export, benchmark, seed)
     gathered = content.gather(found, pedigree, answers, sweeps.read(studies), asked)
     page.write_text(rendering.render(gathered), encoding="utf-8")

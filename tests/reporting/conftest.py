@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import params
-from stages.core.reporting import charts, pruning_charts, rendering
+from stages.core.reporting import charts, pruning_charts, quantization_charts, rendering
 from stages.core.running import sources
 from tests.reporting.world import LESSON, NETWORKS, Build, Page, World, distilled, without_control
 
@@ -14,7 +14,7 @@ from tests.reporting.world import LESSON, NETWORKS, Build, Page, World, distille
 def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     """Without charts and Vega, which take most of the time."""
     monkeypatch.setattr(rendering, "vega", lambda: "")
-    for module in (charts, pruning_charts):
+    for module in (charts, pruning_charts, quantization_charts):
         monkeypatch.setattr(module, "everything", lambda findings: {})
     defaults = params.load(sources.ROOT / "params.yaml")
     return lambda world: Page(world.build(defaults))

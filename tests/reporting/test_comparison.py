@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.core import statistics
 from stages.core.reporting import charts, comparison
 
 
@@ -24,7 +25,7 @@ def test_interval_of_a_difference_covers_the_truth() -> None:
     draws = generator.multinomial(150, (0.06, 0.02, 0.92), size=2000)
     covered = [
         low < -0.04 < high
-        for low, high in (comparison.difference_interval(int(draw[0]), int(draw[1]), 150, 0.95) for draw in draws)
+        for low, high in (statistics.difference_interval(int(draw[0]), int(draw[1]), 150, 0.95) for draw in draws)
     ]
     assert 0.94 < np.mean(covered) < 0.98
 

@@ -33,7 +33,7 @@ SCAN = [("conv1", 0.0, 0.9, 0.1), ("conv1", 0.5, 0.3, 0.7), ("head", 0.0, 0.9, 0
 def section(page: Page) -> str:
     """As a person reads it, without the others."""
     text = page.text.replace(SPACE, " ")
-    return text[text.rindex(" are gone") :].partition("Quantization and the parity gate")[0]
+    return text[text.rindex(" are gone") :].partition("Quantization and the gate")[0]
 
 
 def test_before_and_after_are_the_measured_sizes_and_times(tmp_path: Path, build: Build) -> None:

@@ -55,6 +55,63 @@ PRUNED: dict[str, Any] = {
     "heads": {},
     "zeros_by_layer": {"conv1": 0.0, "head": 0.0},
 }
+METHOD: dict[str, Any] = {
+    "name": "integer",
+    "weights": 4,
+    "activations": 7,
+    "ends": 8,
+    "layers": {},
+    "keep": [],
+    "scales": "channel",
+    "zero_points": True,
+    "range": {"name": "percentile", "percentile": 99.9},
+    "rounding": {"name": "nearest"},
+    "equalize_iterations": 20,
+    "correct_bias": True,
+}
+QUANTIZED: dict[str, Any] = {
+    "method": "integer",
+    "val_accuracy": 0.871,
+    "val_accuracy_before": 0.874,
+    "val_accuracy_calibrated": 0.871,
+    "val_agreement": 0.983,
+    "calibration_pictures": 77,
+    "zeros_before": 0.0,
+    "zeros": 0.0,
+    "weight_bytes": 23_457,
+    "tried": [],
+    "choices": [],
+    "alone": {},
+    "layers": {
+        "first": {"bits": 8, "weights": 433, "levels": 201, "zeros": 0.0, "error": None},
+        "last": {"bits": 4, "weights": 1234, "levels": 15, "zeros": 0.0, "error": None},
+    },
+    "flows": {"relu.act_quant": 7, "x_quant.act_quant": 7},
+    "recovery": None,
+    "seeds": {},
+    "against": {},
+    "budget": 0,
+    "confidence": 0.95,
+}
+OPERATORS: dict[str, Any] = {
+    "integer": {
+        "products": {"QLinearConv": 16, "QGemm": 2},
+        "additions": {"QLinearAdd": 6},
+        "pooling": {"QLinearGlobalAveragePool": 1},
+        "others": {"Flatten": 3},
+    },
+    "floating": {"products": {"Conv": 1}, "additions": {}, "pooling": {}, "others": {"Mul": 5}},
+    "conversions": {"DequantizeLinear": 4},
+    "ends": {"Cast": 7, "QuantizeLinear": 2},
+    "first_is_integer": True,
+    "last_is_integer": True,
+}
+MACHINE = {
+    "cpu": "A <CPU>",
+    "instructions": ["a", "b"],
+    "integer_products": "exact",
+    "integer_products_because": "VNNI",
+}
 
 
 @dataclass
@@ -129,7 +186,7 @@ class World:
                     "std": [0.5],
                     "fit": "crop",
                 },
-                "quantization": {"name": "static_int8", "percentile": 99.9} if name == "quantized" else None,
+                "quantization": METHOD if name == "quantized" else None,
                 "parents": parents,
                 "origin": {},
                 "weights_sha256": name,
@@ -143,9 +200,7 @@ class World:
         self.write("train_teacher", **LESSON, parameters=4_000_123, macs=50_000_000)
         self.write("distill", **distilled(LESSON, {"0": (0.876, 0.876)}))
         self.write("prune", **PRUNED)
-        self.write("quantize", val_accuracy=0.871, val_accuracy_before=0.874, val_agreement=0.983)
-        for key, value in {"calibration_pictures": 77, "integer_layers": 18, "most_levels_in_a_channel": 201}.items():
-            self.change("quantize", key, value)
+        self.write("quantize", **QUANTIZED)
 
     def _write_late(self) -> None:
         judged: dict[str, Any] = {"pictures": PICTURES}
@@ -169,12 +224,12 @@ class World:
                 shipped[name] |= {"one_thread": timing(1.25 / (at + 1)), "all_threads": timing(0.75 / (at + 1))}
                 parity[name] = {"agreement": 0.99 + at / 1000, "accuracy": accuracy, "accuracy_drop": 0.001 * at}
                 parity[name] |= {"largest_difference": 2.5e-6, "tensor_bytes": 8000 // (at + 1)}
-                parity[name] |= {"zeros": 0.1234 * at, "packed": 0}
+                parity[name] |= {"zeros": 0.1234 * at, "packed": 0, "bytes": size, "ideal_bytes": size}
+                parity[name] |= {"drop_low": 0.001 * at - 0.0123, "drop_high": 0.001 * at + 0.0045}
+        parity["quantized"] |= {"saturates": 0, "levels": 201, "operators": OPERATORS}
         self.write("evaluate", **judged)
         self.write("export", **parity)
-        self.write(
-            "benchmark", machine={"cpu": "A <CPU>", "instructions": ["a", "b"]}, pictures=PICTURES, files=shipped
-        )
+        self.write("benchmark", machine=MACHINE, pictures=PICTURES, files=shipped)
 
     def write(self, name: str, **content: Any) -> None:
         files.write_json(self.metrics / f"{name}.json", content)
@@ -198,7 +253,7 @@ class World:
         report.main(
             run=Run(self.root / "run"),
             report=params.Report(title=title),
-            **settings.pick(("prune", "evaluate", "export", "benchmark", "seed")),
+            **settings.pick(("prune", "quantize", "evaluate", "export", "benchmark", "seed")),
             **inputs,
             sensitivity=self.metrics / "sensitivity.csv",
             classes=self.metrics / "classes.csv",

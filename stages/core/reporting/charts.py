@@ -20,6 +20,7 @@ CURVES = {
     "prune": ("pruned",),
     "quantize": ("quantized",),
 }
+RUNG = "at"  # widths of the ladder are called at-8, at-6
 FAINT = 0.3  # opacity of the seeds whose student does not go on
 ROOM = 1.5  # beside the outermost points on a logarithmic axis
 SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
@@ -154,14 +155,20 @@ def curve_rows(findings: Findings, networks: tuple[str, ...]) -> pd.DataFrame:
     rows["faint"] = rows["line"] != rows["network"]
     rows["kept"] = [epoch == best.get(line) for line, epoch in zip(rows["line"], rows["epoch"], strict=True)]
     rows["val_accuracy"] *= 100
-    begun = {"pruned": findings.pruned, "quantized": findings.quantized.recovery}
     starts = [
-        {"network": name, "line": name, "epoch": 0.0, "val_accuracy": lesson.val_accuracy_before_recovery * 100}
-        | {"kept": False, "faint": False}
-        for name, lesson in begun.items()
-        if lesson and name in networks
+        {"network": name, "line": name, "epoch": 0.0, "val_accuracy": accuracy * 100, "kept": False, "faint": False}
+        for name, accuracy in _begun(findings).items()
+        if name in networks
     ]
     return pd.concat([pd.DataFrame(starts), rows], ignore_index=True) if starts else rows
+
+
+def _begun(findings: Findings) -> dict[str, float]:
+    """A network that came down a ladder begins with what it learnt there, which nobody judged."""
+    begun = {"pruned": findings.pruned.val_accuracy_before_recovery}
+    if RUNG not in set(_base(findings)):
+        begun["quantized"] = findings.quantized.val_accuracy_calibrated
+    return begun
 
 
 def lessons(findings: Findings) -> dict[str, Lesson]:

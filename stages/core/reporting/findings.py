@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from stages.core import params
 from stages.core.running.errors import Refusal
 
 NETWORKS = ("teacher", "control", "student", "pruned", "quantized")
 SHIPPED = ("teacher", "student", "pruned", "quantized")
+PORTABLE = "quantized-portable"
 
 
 class Found(BaseModel):
@@ -84,10 +86,6 @@ class Distilled(Found):
         return self
 
 
-class Recovery(Lesson):
-    val_accuracy_before_recovery: float
-
-
 class Width(Found):
     before: int
     after: int
@@ -131,7 +129,7 @@ Accuracies = Annotated[dict[Learner, float], BeforeValidator(_learnt)]
 
 
 class Against(Found):
-    """The pruned network's val accuracy less the control's, over the seeds."""
+    """A network's val accuracy less its control's, over the seeds."""
 
     gain: float
     low: float | None
@@ -139,9 +137,10 @@ class Against(Found):
     verdict: Literal["helps", "hurts", "not shown"]
 
 
-class Pruned(Recovery):
+class Pruned(Lesson):
     """Lessons and sizes are those of the first seed, whose network goes on."""
 
+    val_accuracy_before_recovery: float
     of: str
     before: Size
     after: Kept
@@ -168,14 +167,85 @@ class Pruned(Recovery):
         return self
 
 
+class Way(Found):
+    """One of those that were tried to calibrate in."""
+
+    range: params.Range
+    equalize_iterations: int
+    correct_bias: bool
+    zero_points: bool
+
+
+class Tried(Found):
+    way: Way
+    val_accuracy: float
+    val_loss: float
+
+
+class Choice(Found):
+    """One layer at so many bits, all others as wide as they may be."""
+
+    layer: str
+    bits: params.WeightBits
+    bytes: int
+    val_loss: float
+    val_accuracy: float
+
+
+class RoundingError(Found):
+    """Of a layer's answers, in squares, as a share of the answers' own squares."""
+
+    nearest: float
+    chosen: float
+
+
+class FewBits(Found):
+    """A layer; `levels` is the most that a channel takes."""
+
+    bits: params.WeightBits
+    weights: int
+    levels: int
+    zeros: float
+    error: RoundingError | None
+
+
+Rounder = Literal["float", "rounded"]
+
+
 class Quantized(Found):
-    recovery: Recovery | None = None
+    """`alone` is val accuracy with nothing rounded but one place; `budget` counts all epochs. Only methods that leave
+    layers in floating point tell `float_layers`."""
+
+    method: str
     val_accuracy: float
     val_accuracy_before: float
+    val_accuracy_calibrated: float
     val_agreement: float
     calibration_pictures: int
-    integer_layers: int
-    most_levels_in_a_channel: int
+    zeros_before: float
+    zeros: float
+    weight_bytes: int
+    tried: list[Tried]
+    choices: list[Choice]
+    alone: dict[str, float]
+    layers: dict[str, FewBits] = Field(min_length=1)
+    float_layers: list[str] = []
+    flows: dict[str, int]
+    recovery: Lesson | None
+    seeds: dict[str, dict[Literal["quantized"] | Rounder, float]]
+    against: dict[Rounder, Against]
+    budget: int
+    confidence: float
+
+    @model_validator(mode="after")
+    def _controls_agree(self) -> Self:
+        """Who learnt did so for every seed, and a control that did is judged."""
+        learnt = {"quantized", *self.against}
+        if any(one.keys() != learnt for one in self.seeds.values()):
+            raise ValueError("seeds and against disagree who learnt beside the quantized network")
+        if len({self.recovery is not None, bool(self.seeds), self.budget > 0}) > 1 or (self.against and not self.seeds):
+            raise ValueError("recovery, seeds, against and budget disagree whether there was a lesson")
+        return self
 
 
 class Judged(Found):
@@ -209,22 +279,54 @@ class Evaluated(Found):
 
 
 class Shipped(Found):
-    """`tensor_bytes` are those of the numbers unpacked."""
+    """`tensor_bytes` are those of the numbers unpacked; `ideal_bytes` those of the file with nothing to unpack them."""
 
+    bytes: int
+    ideal_bytes: int
     tensor_bytes: int
     zeros: float
     packed: int
     agreement: float
     accuracy: float
     accuracy_drop: float
+    drop_low: float
+    drop_high: float
     largest_difference: float
+
+
+class Steps(Found):
+    """How many of which operator."""
+
+    products: dict[str, int]
+    additions: dict[str, int]
+    pooling: dict[str, int]
+    others: dict[str, int]
+
+
+class Operators(Found):
+    integer: Steps
+    floating: Steps
+    conversions: dict[str, int]
+    ends: dict[str, int]
+    first_is_integer: bool
+    last_is_integer: bool
+
+
+class FewerBits(Shipped):
+    """`saturates` counts weights whose products some processors cannot add; only a file of integers has levels and
+    operators."""
+
+    saturates: int
+    levels: int | None = None
+    operators: Operators | None = None
 
 
 class Exported(Found):
     teacher: Shipped
     student: Shipped
     pruned: Shipped
-    quantized: Shipped
+    quantized: FewerBits
+    portable: FewerBits | None = Field(None, alias=PORTABLE)
 
 
 class Timing(Found):
@@ -256,10 +358,20 @@ class Files(Found):
     student: File
     pruned: File
     quantized: File
+    portable: File | None = Field(None, alias=PORTABLE)
+
+
+class Machine(Found):
+    """And whatever else is told of it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | int | list[str]]  # pyright: ignore[reportIncompatibleVariableOverride]
+    integer_products: Literal["exact", "saturating"]
+    integer_products_because: str
 
 
 class Benchmarked(Found):
-    machine: dict[str, str | int | list[str]]
+    machine: Machine
     pictures: int
     files: Files
 
@@ -275,7 +387,7 @@ class Model(Found):
 
     architecture: dict[str, Any]
     facts: Labels
-    quantization: dict[str, str | int | float | bool] | None
+    quantization: params.Quantization | None
     parents: dict[str, str]
     origin: dict[str, str]
     weights_sha256: str
@@ -309,6 +421,8 @@ class Findings:
             if found != wanted:
                 told = "has a control and distill.json has none" if found else "has no control"
                 raise Refusal(f"{name} {told}: `dvc repro` writes it anew")
+        if (self.exported.portable is None) != (self.benchmarked.files.portable is None):
+            raise Refusal(f"export.json and benchmark.json disagree on {PORTABLE}.onnx: `dvc repro` writes them anew")
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.lineage import PARENTS
-from stages.core.reporting import findings
+from stages.core.reporting import findings, quantization
 from stages.core.reporting.findings import SHIPPED, Distilled, Model
 from stages.core.running import files
 from stages.core.running.errors import Refusal
@@ -64,9 +64,10 @@ def _descends(model: Model, parent: Model, name: str, distilled: Distilled) -> b
 
 def describe(model: Model) -> str:
     """As a person would say it: residual_cnn: blocks 6, hidden_layers 1."""
-    text = _said(model.quantization or model.architecture)
-    begun = model.origin.get("weights", "")
-    return f"{text}; begun with {begun}" if begun and not model.quantization else text
+    if model.quantization:
+        return quantization.method(model.quantization)
+    text, begun = _said(model.architecture), model.origin.get("weights", "")
+    return f"{text}; begun with {begun}" if begun else text
 
 
 def _said(method: Mapping[str, Any]) -> str:

@@ -1,29 +1,16 @@
 """What pruning took, what it left, and what the same epochs do otherwise; in words, rows and columns."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
-from statistics import mean
 
 import pandas as pd
 
 from stages.core import params, words
-from stages.core.reporting.findings import (
-    Accuracies,
-    Against,
-    Control,
-    Findings,
-    Learner,
-    Lesson,
-    Pruned,
-    Timing,
-    Width,
-)
-from stages.core.reporting.tables import Cell, Row
+from stages.core.reporting.findings import Findings, Learner, Lesson, Pruned, Timing, Width
+from stages.core.reporting.sheets import Cell, Controlled, Row, Table, row, without_empty_columns, zeros
 
-NAMES: Mapping[Learner, str] = {"pruned": "pruned", "uncut": "uncut", "from-scratch": "from scratch"}
-NOUNS: Mapping[Control, str] = {"uncut": "the uncut student", "from-scratch": "the same shape from scratch"}
-CLAIMS: Mapping[tuple[Control, str], str] = {
+NAMES: Mapping[str, str] = {"pruned": "pruned", "uncut": "uncut", "from-scratch": "from scratch"}
+NOUNS: Mapping[str, str] = {"uncut": "the uncut student", "from-scratch": "the same shape from scratch"}
+CLAIMS: Mapping[tuple[str, str], str] = {
     ("uncut", "helps"): "The cut network is better than the whole one that learnt as long.",
     ("uncut", "hurts"): "The cut costs accuracy that the same epochs do not bring back.",
     ("uncut", "not shown"): "The cut may cost accuracy, bring some or do nothing.",
@@ -33,40 +20,12 @@ CLAIMS: Mapping[tuple[Control, str], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """`corner` stands above the labels of the rows."""
-
-    title: str
-    corner: str
-    heads: tuple[str, ...]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    word: str
-    reason: str
-
-
-def row(label: str, *texts: str, hint: str = "") -> Row:
-    return Row(label, hint, [Cell(text) for text in texts])
-
-
-def without_empty_columns(table: Table) -> Table:
-    """What no row has is not asked of any."""
-    columns = list(zip(table.heads, *(row.cells for row in table.rows), strict=True))
-    heads, *lines = zip(*(column for column in columns if any(cell != Cell() for cell in column[1:])), strict=True)
-    rows = [replace(one, cells=list(cells)) for one, cells in zip(table.rows, lines, strict=True)]
-    return replace(table, heads=heads, rows=rows)
-
-
 def asked(settings: params.Prune) -> str:
-    zeros, lasso = settings.zeros, settings.lasso
-    if isinstance(zeros, params.Pattern):
-        thinned = f"{zeros.keep} of {zeros.of} weights kept, by {zeros.importance.name}"
+    single, lasso = settings.zeros, settings.lasso
+    if isinstance(single, params.Pattern):
+        thinned = f"{single.keep} of {single.of} weights kept, by {single.importance.name}"
     else:
-        thinned = f"{words.percent(zeros.share)} zeros, by {zeros.importance.name}" if zeros.share else ""
+        thinned = f"{words.percent(single.share)} zeros, by {single.importance.name}" if single.share else ""
     said = (
         f"{words.percent(settings.sparsity)} of the {settings.of}",
         f"importance {settings.importance.name}",
@@ -133,47 +92,8 @@ def _timing(timing: Timing) -> Cell:
 # ------------------------------------------------------------------------------------------- against the controls
 
 
-def verdicts(pruned: Pruned) -> list[Verdict]:
-    return [_verdict(pruned, name, against) for name, against in pruned.against.items()]
-
-
-def _verdict(pruned: Pruned, name: Control, against: Against) -> Verdict:
-    """One seed claims nothing."""
-    own, other = (words.percent(_over_seeds(pruned, who)) for who in ("pruned", name))
-    gain = f"pruned {own}, {NAMES[name]} {other}: {words.points(against.gain)} points"
-    word = f"{against.verdict.capitalize()}, against {NOUNS[name]}"
-    if against.low is None or against.high is None:
-        return Verdict(word, f"One seed: {gain}. How much of that another seed would change cannot be told from one.")
-    spread = words.points_interval(against.low, against.high)
-    sure = f"in the mean, paired t interval at {words.level(pruned.confidence)} {spread}"
-    reason = f"{words.plural(len(pruned.seeds), 'seed')}: {gain} {sure}. {CLAIMS[name, against.verdict]}"
-    return Verdict(word, reason)
-
-
-def seeds(pruned: Pruned) -> list[Table]:
-    """Val accuracies, and the difference from each control; one seed alone needs no table."""
-    if len(pruned.seeds) == 1:
-        return []
-    learners: tuple[Learner, ...] = ("pruned", *pruned.against)
-    told: dict[str, Accuracies] = {
-        f"Seed {seed}": {name: found[name] for name in learners} for seed, found in pruned.seeds.items()
-    }
-    told["Mean"] = {name: _over_seeds(pruned, name) for name in learners}
-    rows = [row(label, *_differences(found)) for label, found in told.items()]
-    heads = chain.from_iterable((NAMES[name], "Difference, points") for name in pruned.against)
-    return [Table("Each seed", "", ("pruned", *heads), rows)]
-
-
-def _differences(found: Accuracies) -> Iterator[str]:
-    own = found["pruned"]
-    yield words.percent(own)
-    for name, other in found.items():
-        if name != "pruned":
-            yield from (words.percent(other), words.points(own - other))
-
-
-def _over_seeds(pruned: Pruned, name: Learner) -> float:
-    return mean(found[name] for found in pruned.seeds.values())
+def against(pruned: Pruned) -> Controlled:
+    return Controlled("pruned", pruned.seeds, pruned.against, pruned.confidence, NAMES, NOUNS, CLAIMS)
 
 
 def lessons(pruned: Pruned) -> list[Table]:
@@ -197,7 +117,7 @@ def cuts(pruned: Pruned) -> list[Table]:
     if len(pruned.steps) == 1:
         return []
     rows = [
-        row(number, words.percent(one.removed), _zeros(one.zeros), words.percent(one.val_accuracy))
+        row(number, words.percent(one.removed), zeros(one.zeros), words.percent(one.val_accuracy))
         for number, one in pruned.steps.items()
     ]
     heads = (f"Gone, of the {pruned.of}", "Zeros", "Val accuracy before recovery")
@@ -207,7 +127,7 @@ def cuts(pruned: Pruned) -> list[Table]:
 def layers(pruned: Pruned) -> Table:
     """In network order; a layer that keeps its channels may still have zeros."""
     names = dict.fromkeys((*pruned.channels, *pruned.zeros_by_layer))
-    rows = [row(name, *_kept(pruned.channels.get(name)), _zeros(pruned.zeros_by_layer.get(name))) for name in names]
+    rows = [row(name, *_kept(pruned.channels.get(name)), zeros(pruned.zeros_by_layer.get(name))) for name in names]
     return without_empty_columns(Table("Each layer", "Layer", ("Channels before", "After", "Kept", "Zeros"), rows))
 
 
@@ -215,10 +135,6 @@ def _kept(width: Width | None) -> tuple[str, str, str]:
     if width is None:
         return "", "", ""
     return words.whole(width.before), words.whole(width.after), words.percent(width.after / width.before)
-
-
-def _zeros(share: float | None) -> str:
-    return words.percent(share) if share else ""
 
 
 def heads(pruned: Pruned) -> list[Table]:

@@ -149,14 +149,3 @@ def goes_on(findings: Findings) -> str:
 def teaching(findings: Findings) -> str:
     found = findings.distilled
     return f"{found.method}, taught by {'the teacher' if found.taught_by == 'teacher' else found.taught_by}"
-
-
-def recovery_after_quantization(findings: Findings) -> str:
-    found = findings.quantized.recovery
-    if not found:
-        return ""
-    before, after = words.percent(found.val_accuracy_before_recovery), words.percent(found.val_accuracy)
-    return (
-        f"The rounded network learnt on: accuracy on val {before} before, {after} after the best of "
-        f"{words.plural(found.epochs, 'epoch')}."
-    )

@@ -9,26 +9,8 @@ import pandas as pd
 
 from stages.core import words
 from stages.core.lineage import PARENTS
-from stages.core.params import Export
 from stages.core.reporting.findings import SHIPPED, File, Findings, Judged, Timing
-
-
-@dataclass(frozen=True)
-class Cell:
-    """`quiet` says why there is no number."""
-
-    text: str = ""
-    details: tuple[str, ...] = ()
-    warning: str = ""
-    quiet: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    label: str
-    hint: str
-    cells: list[Cell]
-
+from stages.core.reporting.sheets import Cell, Row
 
 NOT_SHIPPED, NO_PARENT, REFERENCE = Cell(quiet="not shipped"), Cell(quiet="no parent"), Cell(quiet="reference")
 
@@ -119,21 +101,22 @@ def _size(findings: Findings) -> list[Row]:
             ),
         ),
         Row("Weights", "as stored in the file", _of_files(findings, lambda file: Cell(file.weights))),
-        *_left_out(findings),
+        *_packed(findings),
         Row("Kernels", "convolutions and matrix products", _of_files(findings, kernels)),
     ]
 
 
-def _left_out(findings: Findings) -> list[Row]:
-    """Where any file leaves zeros out."""
+def _packed(findings: Findings) -> list[Row]:
+    """Where any file stores weights in fewer bits than it computes with."""
     shipped = {name: getattr(findings.exported, name) for name in SHIPPED}
     if not any(file.packed for file in shipped.values()):
         return []
     cells = {
-        name: Cell(words.percent(file.zeros), (f"left out of {words.plural(file.packed, 'weight')}",))
+        name: Cell(words.plural(file.packed, "tensor"), (f"{words.percent(file.zeros)} zeros",))
         for name, file in shipped.items()
     }
-    return [Row("Zeros", "among the weights", [cells.get(name, NOT_SHIPPED) for name in findings.networks])]
+    hint = "in as few bits as their numbers need"
+    return [Row("Packed", hint, [cells.get(name, NOT_SHIPPED) for name in findings.networks])]
 
 
 def kernels(file: File) -> Cell:
@@ -174,26 +157,6 @@ def _timing(timing: Timing) -> Cell:
 def _of_files(findings: Findings, show: Callable[[File], Cell]) -> list[Cell]:
     files = {name: getattr(findings.benchmarked.files, name) for name in SHIPPED}
     return [show(files[name]) if name in files else NOT_SHIPPED for name in findings.networks]
-
-
-def gates(findings: Findings, limits: Export) -> list[dict[str, str | bool]]:
-    """Each file beside the network it was made from."""
-    rows: list[dict[str, str | bool]] = []
-    for name in SHIPPED:
-        parity, file = getattr(findings.exported, name), getattr(findings.benchmarked.files, name)
-        rows.append(
-            {
-                "file": f"{name}.onnx",
-                "agreement": words.percent(parity.agreement),
-                "difference": words.points(-parity.accuracy_drop),
-                "logit": words.tiny(parity.largest_difference),
-                "kernels": kernels(file).text,
-                "network": words.percent(getattr(findings.evaluated, name).accuracy),
-                "shipped": words.percent(file.accuracy),
-                "passed": parity.agreement >= limits.min_agreement and parity.accuracy_drop <= limits.max_accuracy_drop,
-            }
-        )
-    return rows
 
 
 @dataclass(frozen=True)
