@@ -39,10 +39,13 @@ def settings() -> params.Params:
     defaults["prepare"] |= {"image_size": SIZE, "calibration_images": 32}
     defaults["train_teacher"]["network"] = small
     defaults["distill"]["student"] = small
-    for section in ("train_teacher", "distill", "prune"):
+    for section in ("train_teacher", "distill", "prune", "quantize"):
         defaults[section]["training"] |= {"epochs": 3, "patience": 3, "batch_size": 16}
     defaults["prune"] |= {"seeds": 1, "scan": []}
-    defaults["export"] |= {"min_agreement": 0.9, "max_accuracy_drop": 0.1, "max_int8_size": 0.999, "max_int8_drop": 0.2}
+    defaults["quantize"]["method"] |= {"weights": 8}
+    defaults["quantize"] |= {"recovery": None, "controls": False, "seeds": 1, "scan_beyond": 0.99}
+    defaults["export"] |= {"min_agreement": 0.9, "max_accuracy_drop": 0.1, "max_int8_size": 0.999}
+    defaults["export"] |= {"max_quantized_drop": 0.2, "max_over_ideal": 3.0}
     defaults["benchmark"] |= {"rounds": 3, "seconds_per_file": 0.05}
     return params.Params.model_validate(defaults)
 

@@ -12,11 +12,13 @@ from torch_pruning import DependencyGraph
 from torch_pruning.pruner.importance import RandomImportance
 from torchvision.models.shufflenetv2 import InvertedResidual
 
-from stages.core import counting, params, plain, quantization
+from stages.core import counting, params, plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families
 from stages.core.networks.artifact import Model
 from stages.core.pruning import cutting, graph
+from stages.core.quantized import integers
+from stages.core.quantizing import calibration
 from stages.core.running.errors import Refusal
 from stages.core.shipping import running, writing
 from tests.lessons import shrunk
@@ -206,19 +208,21 @@ def test_any_network_goes_the_whole_way(settings: params.Params, tmp_path: Path,
     for count in (1, 2, 5):
         assert torch.equal(pruned.network(seen[:count]), narrow(seen[:count]))
 
-    calibrated = quantization.calibrate(artifact.load(tmp_path / "pruned").network, settings.quantize.method, [seen])
-    card = dataclasses.replace(pruned.card, quantization=settings.quantize.method)
-    quantization.save(tmp_path / "quantized", calibrated, card)
-    integer = quantization.load(tmp_path / "quantized")
+    method = settings.quantize.method
+    assert isinstance(method, params.Integer)
+    made = calibration.calibrate(artifact.load(tmp_path / "pruned").network, method, [seen], seed=0)
+    card = dataclasses.replace(pruned.card, quantization=method, bits=made.weights, flows=made.flows)
+    integers.save(tmp_path / "quantized", made.network, card)
+    integer = integers.load(tmp_path / "quantized")
     assert distance(integer.network(seen), pruned.network(seen)) < 0.3
-    assert torch.equal(integer.network(seen), calibrated(seen))
+    assert torch.equal(integer.network(seen), made.network(seen))
 
     expected = {name: model.network(seen).numpy() for name, model in (("float", pruned), ("int8", integer))}
     writing.write(pruned, tmp_path / "float.onnx", 18, {})
     writing.write(integer, tmp_path / "int8.onnx", 18, {})
     assert distance(running.logits(tmp_path / "float.onnx", stored), expected["float"]) < 1e-4
     assert distance(running.logits(tmp_path / "int8.onnx", stored), expected["int8"]) < 0.2
-    layers = len(quantization.levels(quantization.load(tmp_path / "quantized").network))
+    layers = len(integers.levels(integers.load(tmp_path / "quantized").network))
     kernels = running.kernels(tmp_path / "int8.onnx")
     assert (kernels["integer_kernels"], kernels["float_kernels"]) == (layers, 0)
     assert running.tensor_bytes(tmp_path / "int8.onnx") < 0.4 * running.tensor_bytes(tmp_path / "float.onnx")

@@ -115,7 +115,7 @@ def test_another_file_of_weights_is_refused(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 99}, "schema 99, this version reads 2"),
+        ({"schema": 99}, "schema 99, this version reads 3"),
         ({"architecture": {"name": "resnet1000"}}, "cannot be read as a model's card"),
         ({"widths": 3}, "cannot be read as a model's card"),
     ],

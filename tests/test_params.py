@@ -12,6 +12,9 @@ from stages.core.networks.families import FAMILIES
 from stages.core.objectives.building import OBJECTIVES
 from stages.core.pruning.goals import GOALS
 from stages.core.pruning.importances import IMPORTANCES
+from stages.core.quantizing.methods import METHODS
+from stages.core.quantizing.ranges import RANGES
+from stages.core.quantizing.rounding import ROUNDINGS
 from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
 from stages.core.training.optimizers import OPTIMIZERS
@@ -66,6 +69,16 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ("control: true", "control: 1", r"distill\.control: .*valid boolean"),
         ("seeds: 3", "seeds: 0", r"distill\.seeds: .*greater than or equal to 1"),
         ("views: 0", "views: -1", r"advise\.views"),
+        ("weights: 4 ", "weights: 9 ", r"quantize\.method\.integer\.weights"),
+        ("weights: 4 ", "weights: binary ", r"quantize\.method\.integer\.weights.*'ternary'"),
+        ("activations: 8", "activations: 1", r"activations: .*greater than or equal to 2"),
+        ("ends: 8", "ends: 1", r"ends: .*greater than or equal to 2"),
+        ("layers: {}", "layers: {conv1: 0}", r"layers\.conv1"),
+        ("weights: []", "weights: [4, 8]", r"quantize\.ladder: ladder \[4, 8\]: numbers of bits, falling"),
+        ("weights: []", "weights: [ternary, 2]", r"ladder \['ternary', 2\]: numbers of bits, falling"),
+        ("weights: 4 ", "weights: {choices: [2, 2], budget: {name: bytes, at_most: 9}} ", r"choices \[2, 2\]: numbers"),
+        ("percentile: 99.99", "percentile: 50", r"greater than 50"),
+        ("settle: 0.7", "settle: 1.1", r"quantize\.settle: .*less than or equal to 1"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -83,6 +96,9 @@ CRD = "{name: crd, layers: {student: a, teacher: b}, weight: 1, size: 8, negativ
 MIXED = "mix: {name: mixup, alpha: 1.0}"
 STUDENT = "{name: residual_cnn, blocks: 6, hidden_layers: 1}"
 VIEWS = ("views: 0", "views: 4")
+AS_PRUNE = "  # as prune.recovery"  # tells the recovery of quantize from that of prune
+RECOVERY = "recovery: " + HINTON + AS_PRUNE
+INTEGER = TEXT[TEXT.index("method:\n    name: integer") : TEXT.index("  search: false")].rstrip()
 ITSELF = ("guide: {name: teacher}", "guide: {name: itself, generations: 2}")
 ENSEMBLE = "{name: ensemble, members: [{name: resnet9, width: 0.5}, {name: resnet9, width: 1.0}]}"
 
@@ -98,7 +114,24 @@ ENSEMBLE = "{name: ensemble, members: [{name: resnet9, width: 0.5}, {name: resne
             [VIEWS, ("recovery: " + HINTON, "recovery: " + FITNET)],
             r"prune\.recovery: fitnet looks at",
         ),
-        ([VIEWS, ("recovery: null", "recovery: " + FITNET)], r"quantize\.recovery: fitnet looks at"),
+        ([VIEWS, (RECOVERY, "recovery: " + FITNET + AS_PRUNE)], r"quantize\.recovery: fitnet looks at"),
+        (
+            [(RECOVERY, "recovery: null" + AS_PRUNE), ("weights: []", "weights: [8]")],
+            r"ladder is what a network learns on",
+        ),
+        (
+            [
+                (INTEGER, "method: {name: float16}"),
+                (RECOVERY, "recovery: null" + AS_PRUNE),
+                ("search: false", "search: true"),
+            ],
+            r"search is for method integer: float16",
+        ),
+        (
+            [(INTEGER, "method: {name: float8, format: e4m3}"), (RECOVERY, "recovery: null" + AS_PRUNE)],
+            r"export\.opset: .*19",
+        ),
+        ([(INTEGER, "method: {name: bfloat16}")], r"recovery is for method integer: bfloat16"),
         ([VIEWS, ("distill:", MIXED)], r"distill\.training\.mix: views are blended by advise\.mix"),
         (
             [(HINTON, DKD), ("distill:", MIXED)],
@@ -163,10 +196,16 @@ def names(annotation: object) -> set[str]:
         (names(params.Schedule), SCHEDULES),
         (names(params.Importance), IMPORTANCES),
         (names(params.Mix), augmentation.MIXES),
+        (names(params.Quantization), METHODS),
+        (names(params.Range), RANGES),
+        (names(params.Rounding), ROUNDINGS),
         (set(typing.get_args(params.Prune.model_fields["of"].annotation)), GOALS),
         (set(typing.get_args(params.Prepare.model_fields["fit"].annotation)), pictures.FITS),
     ],
-    ids=["sources", "networks", "objectives", "optimizers", "schedules", "importances", "mixes", "goals", "fits"],
+    ids=[
+        *("sources", "networks", "objectives", "optimizers", "schedules", "importances", "mixes"),
+        *("quantizations", "ranges", "roundings", "goals", "fits"),
+    ],
 )
 def test_every_name_has_its_function(allowed: set[str], table: typing.Mapping[str, object]) -> None:
     assert allowed == set(table)

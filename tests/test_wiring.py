@@ -64,7 +64,7 @@ def test_a_stage_without_a_module_is_seen() -> None:
 
 
 def test_an_import_inside_a_function_is_followed() -> None:
-    assert Path("stages/core/quantization.py") in sources.of("stages.evaluate")
+    assert Path("stages/core/quantized/integers.py") in sources.of("stages.evaluate")
 
 
 def test_nobody_but_the_command_reads_paths_of_artifacts() -> None:
