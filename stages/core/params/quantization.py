@@ -105,7 +105,8 @@ class Integer(Settings):
     """Integer weights with a scale for each channel (or tensor), integer activations with one for each tensor.
 
     The first and the last layer have `ends` bits, layers under `layers` those that stand there, all others `weights`;
-    what is under `keep` stays in floating point. `activations` are the bits of what flows between layers.
+    what is under `keep` stays in floating point. `activations` are the bits of what flows between layers. The mean of
+    each channel is put right (`bias`), or its spread, too (`moments`).
     """
 
     name: Literal["integer"]
@@ -119,7 +120,15 @@ class Integer(Settings):
     range: Range
     rounding: Rounding
     equalize_iterations: NonNegativeInt
-    correct_bias: bool
+    correct: Literal["moments", "bias", "nothing"]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.correct == "moments" and self.scales == "tensor":
+            raise ValueError(
+                "correct moments gives each channel a scale of its own; set scales to channel or correct to bias"
+            )
+        return self
 
 
 class DynamicInt8(Settings):

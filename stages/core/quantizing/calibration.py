@@ -12,7 +12,8 @@ from stages.core import params
 from stages.core.params import WeightBits
 from stages.core.quantized import grid, inserting, integers
 from stages.core.quantized.inserting import Layer, Order
-from stages.core.quantizing import looking, ranges, rounding
+from stages.core.quantizing import correcting, looking, ranges, rounding
+from stages.core.running import progress
 from stages.core.running.errors import Refusal
 
 Bits = dict[str, WeightBits]  # of layers, by name; a layer that is not in it stays in floating point
@@ -52,12 +53,13 @@ def calibrate(
     integers.prepare(integer, merged, found.weights, found.flows)
     for name, layer in inserting.layers(integer):
         regrid(layer, found.weights[name], settings.scales)
-    find_ranges(integer, settings, images)
     if not isinstance(settings.rounding, params.Nearest):
-        found.errors.update(_round(found, order, settings.rounding, images, seed))
         find_ranges(integer, settings, images)
-    if settings.correct_bias:
-        _correct_biases(found, images)
+        found.errors.update(_round(found, order, settings.rounding, images, seed))
+    if settings.correct != "nothing":
+        with exact(integer, weights=False):
+            correcting.correct(integer, merged, settings.correct, images)
+    find_ranges(integer, settings, images)
     _refuse_infinite(integer)
     return found
 
@@ -151,7 +153,7 @@ def exact(integer: nn.Module, *, weights: bool = True, flows: bool = True) -> It
 def _round(found: Integers, order: Order, settings: params.Rounding, images: Sequence[Tensor], seed: int) -> Errors:
     """Layer by layer in the order of the network, each for the inputs that those before it give now."""
     errors: Errors = {}
-    for name in order.layers:
+    for name in progress.track(order.layers, settings.name, len(order.layers)):
         if name not in found.weights:
             continue
         layer: Any = found.network.get_submodule(name)
@@ -167,46 +169,6 @@ def _round(found: Integers, order: Order, settings: params.Rounding, images: Seq
 
 def _groups(layer: Any) -> int:
     return getattr(layer, "groups", 1)
-
-
-def _correct_biases(found: Integers, images: Sequence[Tensor]) -> None:
-    """Rounding moves a channel's mean, which its bias moves back (Nagel et al. 2019); what follows sees it moved."""
-    means: dict[str, Tensor] = {}
-    moved: dict[str, Tensor] = {}
-
-    def notes(name: str) -> Any:
-        return lambda layer, _, result: means.update({name: _mean(layer, result)})
-
-    def corrects(name: str) -> Any:
-        def hook(layer: Any, _: Any, result: Any) -> Tensor:
-            values = inserting.value(result)
-            difference = means[name] - _mean(layer, values)
-            moved[name] = moved.get(name, 0) + difference * len(values)
-            return values + (difference if isinstance(layer, nn.Linear) else _along_channels(difference, values))
-
-        return hook
-
-    layers = dict(inserting.layers(found.network))
-    hooks = [found.merged.get_submodule(name).register_forward_hook(notes(name)) for name in layers]
-    hooks += [layer.register_forward_hook(corrects(name)) for name, layer in layers.items()]
-    for batch in images:
-        found.merged(batch)
-        found.network(batch)
-    for hook in hooks:
-        hook.remove()
-    count = sum(map(len, images))
-    for name, shift in moved.items():
-        layers[name].bias.data += shift / count  # pyright: ignore[reportOptionalMemberAccess]
-
-
-def _mean(layer: nn.Module, values: Tensor) -> Tensor:
-    """Of each channel; a linear layer has them last."""
-    places = range(values.ndim - 1) if isinstance(layer, nn.Linear) else [0, *range(2, values.ndim)]
-    return values.mean(dim=tuple(places))
-
-
-def _along_channels(channels: Tensor, values: Tensor) -> Tensor:
-    return channels.view(-1, *[1] * (values.ndim - 2))
 
 
 def _refuse_infinite(integer: nn.Module) -> None:

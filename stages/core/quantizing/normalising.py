@@ -19,11 +19,10 @@ class Normalised(nn.Module):
     def __init__(self, layer: Any, mean: Tensor, variance: Tensor) -> None:
         """Its channels get this mean and variance, which are those of the layer in floating point."""
         super().__init__()
-        self.layer, self.output = layer, layer.output_quant
+        self.layer, self.output, bias = layer, layer.output_quant, layer.bias.detach()
         kind: Any = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
         self.norm = kind(len(mean), momentum=MOMENTUM).to(mean.device)
         variance = variance.clamp(min=TINIEST * float(variance.max()) + self.norm.eps)
-        bias: Tensor = layer.bias.detach()
         self.norm.running_mean, self.norm.running_var = mean - bias, variance
         self.norm.weight.data = (variance + self.norm.eps).sqrt()
         self.norm.bias.data = mean.clone()

@@ -18,16 +18,16 @@ Judge = Callable[[nn.Module], Mapping[str, float]]
 EXTREMES, ENTROPY, SQUARES = {"name": "minmax"}, {"name": "entropy"}, {"name": "mse"}
 MOST, NEARLY_ALL = ({"name": "percentile", "percentile": share} for share in (99.9, 99.99))
 WAYS: Sequence[Mapping[str, Any]] = (
-    {"range": NEARLY_ALL, "equalize_iterations": 20, "correct_bias": True, "zero_points": True},
-    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct_bias": True, "zero_points": True},
-    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct_bias": False, "zero_points": True},
-    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct_bias": True, "zero_points": False},
-    {"range": MOST, "equalize_iterations": 0, "correct_bias": True, "zero_points": True},
-    {"range": EXTREMES, "equalize_iterations": 20, "correct_bias": True, "zero_points": True},
-    {"range": EXTREMES, "equalize_iterations": 0, "correct_bias": True, "zero_points": True},
-    {"range": SQUARES, "equalize_iterations": 20, "correct_bias": True, "zero_points": True},
-    {"range": SQUARES, "equalize_iterations": 0, "correct_bias": True, "zero_points": True},
-    {"range": ENTROPY, "equalize_iterations": 0, "correct_bias": True, "zero_points": True},
+    {"range": NEARLY_ALL, "equalize_iterations": 20, "correct": "moments", "zero_points": True},
+    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct": "moments", "zero_points": True},
+    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct": "bias", "zero_points": True},
+    {"range": NEARLY_ALL, "equalize_iterations": 0, "correct": "moments", "zero_points": False},
+    {"range": MOST, "equalize_iterations": 0, "correct": "moments", "zero_points": True},
+    {"range": EXTREMES, "equalize_iterations": 20, "correct": "moments", "zero_points": True},
+    {"range": EXTREMES, "equalize_iterations": 0, "correct": "moments", "zero_points": True},
+    {"range": SQUARES, "equalize_iterations": 20, "correct": "moments", "zero_points": True},
+    {"range": SQUARES, "equalize_iterations": 0, "correct": "moments", "zero_points": True},
+    {"range": ENTROPY, "equalize_iterations": 0, "correct": "moments", "zero_points": True},
 )
 
 
@@ -40,9 +40,11 @@ class Tried:
 
 def ways(settings: params.Integer, calibrate: Callable[[params.Integer], Integers], judge: Judge) -> list[Tried]:
     """The settings as they are come first."""
-    own = {name: getattr(settings, name) for name in WAYS[0]}
-    own["range"] = settings.range.model_dump(mode="json")
-    different = [own, *(way for way in WAYS if way != own)]
+    own: Mapping[str, Any] = settings.model_dump(mode="json", include=set(WAYS[0]))
+    different = [own]
+    for way in WAYS:
+        suited = {**way, "correct": "bias"} if settings.scales == "tensor" else way
+        different += [] if suited in different else [suited]
     found: list[Tried] = []
     for way in progress.track(different, "ways to calibrate", len(different)):
         found.append(Tried(way, **judge(calibrate(changed(settings, way)).network)))
