@@ -32,7 +32,7 @@ def wanted(**changes: object) -> params.Integer:
     """Extremes, the nearest codes, and nothing besides."""
     plain = {"name": "integer", "weights": 8, "activations": 8, "ends": 8, "layers": {}, "keep": []}
     plain |= {"scales": "channel", "zero_points": True, "range": {"name": "minmax"}, "rounding": {"name": "nearest"}}
-    return params.Integer.model_validate(plain | {"equalize_iterations": 0, "correct_bias": False} | changes)
+    return params.Integer.model_validate(plain | {"equalize_iterations": 0, "correct": "nothing"} | changes)
 
 
 def pictures(count: int, seed: int = 0) -> tuple[np.ndarray, Tensor]:
