@@ -13,6 +13,7 @@ from stages.core.running.errors import Refusal
 from stages.core.shipping import running
 
 Facts = Mapping[str, float | int]
+DYNAMIC = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def compare(network: np.ndarray, file: np.ndarray, labels: np.ndarray, confidenc
     )
 
 
-def parity(name: str, found: Parity, limits: params.Export) -> None:
+def parity(name: str, found: Parity, limits: params.Export, reason: str = "") -> None:
+    """`reason` is one that the processor gives."""
     if not np.isfinite(found.largest_difference):
         raise Refusal(f"{name}.onnx gives answers that are not finite: it is not exported")
     if found.agreement < limits.min_agreement or found.accuracy_drop > limits.max_accuracy_drop:
@@ -50,6 +52,7 @@ def parity(name: str, found: Parity, limits: params.Export) -> None:
             f"{name}.onnx is not the network it was made from: it agrees on {found.agreement:.2%} of val (the gate: "
             f"{limits.min_agreement:.2%}) and loses {found.accuracy_drop:.2%} accuracy (the gate: "
             f"{limits.max_accuracy_drop:.2%}); nothing is exported. Look at calibration, or loosen export.min_agreement"
+            f"{reason}"
         )
 
 
@@ -94,6 +97,15 @@ def integer(
             f"the numbers in {name}.onnx take {file['tensor_bytes']} bytes unpacked, {share:.0%} of the float file's "
             f"{float_file['tensor_bytes']} (the gate: {limits.max_int8_size:.0%}): it may not be called integer; "
             "nothing is exported. A very narrow network needs a larger export.max_int8_size: it is scales, not weights"
+        )
+
+
+def dynamic(name: str, products: Mapping[str, int], layers: int) -> None:
+    used = sum(products.get(kernel, 0) for kernel in DYNAMIC)
+    if used < layers:
+        raise Refusal(
+            f"{name}.onnx runs {used} products with ranges found at every call, where {layers} layers should: it may "
+            "not be called dynamic INT8; nothing is exported"
         )
 
 
