@@ -152,7 +152,7 @@ class Evaluate(Settings):
 
 class Export(Settings):
     """The gate, on val: how far a file may be from its network, and a file of fewer bits from the float one. A file is
-    ideal that holds the bits of its weights, and nothing to unpack them with.
+    ideal whose packed weights take just their bits.
     """
 
     opset: Annotated[int, Field(ge=17, le=20)]

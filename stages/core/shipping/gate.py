@@ -71,8 +71,8 @@ def packing(name: str, file: Facts, limits: params.Export) -> None:
     if over > limits.max_over_ideal:
         raise Refusal(
             f"{name}.onnx takes {file['bytes']} bytes, {over:.3f} times the {file['ideal_bytes']} that its numbers "
-            f"need (the gate: {limits.max_over_ideal:g}); nothing is exported. A very small network needs a larger "
-            "export.max_over_ideal: it is what unpacks, not what is packed"
+            f"need (the gate: {limits.max_over_ideal:g}); nothing is exported. Its weights are "
+            "not packed as they could be: raise export.max_over_ideal to ship it so"
         )
 
 

@@ -145,13 +145,11 @@ def widths(path: Path) -> dict[str, float]:
 
 
 def ideal(path: Path) -> int:
-    """Bytes of a file that holds the bits of what is packed, and nothing to unpack it with."""
+    """Bytes of a file whose packed weights take just their bits; all else, the graph that unpacks them too, as it is."""
     model = onnx.load(path)
     unpacking = Unpacking(model)
     read = {name for node in unpacking.made.values() for name in node.input}
-    stored = [tensor for name, tensor in unpacking.tensors.items() if name in read]
-    spent = GraphProto(node=unpacking.made.values(), initializer=stored).ByteSize()
-    spent += _shared(model.functions).ByteSize() if model.functions else 0
+    spent = sum(_takes(tensor) for name, tensor in unpacking.tensors.items() if name in read)
     return model.ByteSize() - spent + -(-sum(unpacking.bits(name) for name in unpacking.results) // 8)
 
 
