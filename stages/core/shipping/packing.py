@@ -145,7 +145,7 @@ def widths(path: Path) -> dict[str, float]:
 
 
 def ideal(path: Path) -> int:
-    """Bytes of a file whose packed weights take just their bits; all else, the graph that unpacks them too, as it is."""
+    """Bytes of a file whose packed weights take just their bits; all else in it counts as it is."""
     model = onnx.load(path)
     unpacking = Unpacking(model)
     read = {name for node in unpacking.made.values() for name in node.input}
