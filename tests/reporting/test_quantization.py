@@ -29,8 +29,8 @@ ONE_SEED = LEARNT | {
     "against": {"rounded": {"gain": 0.217, "low": None, "high": None, "verdict": "not shown"}},
 }
 WAYS = [
-    {"range": METHOD["range"], "equalize_iterations": 20, "correct_bias": True, "zero_points": True},
-    {"range": {"name": "mse"}, "equalize_iterations": 0, "correct_bias": False, "zero_points": False},
+    {"range": METHOD["range"], "equalize_iterations": 20, "correct": "bias", "zero_points": True},
+    {"range": {"name": "mse"}, "equalize_iterations": 0, "correct": "nothing", "zero_points": False},
 ]
 CHOICES = [
     {"layer": "first", "bits": 8, "bytes": 1234, "val_loss": 0.1, "val_accuracy": 0.91},
@@ -308,7 +308,8 @@ AUTO = {"choices": [8, 4, "ternary"], "budget": {"name": "bytes", "at_most": 900
         ({"keep": ["d", "e"]}, "kept in floating point: d and e, a scale", "ternary"),
         ({"rounding": {"name": "gptq", "damping": 0.01}}, "rounding gptq (damping 0.01)", "nearest"),
         ({"zero_points": False, "equalize_iterations": 0}, "biases corrected, no zero points, rounding", "equalised"),
-        ({"correct_bias": False}, "range percentile 99.9, channels equalised 20 times, rounding nearest", "biases"),
+        ({"correct": "moments"}, "means and spreads corrected, rounding", "biases"),
+        ({"correct": "nothing"}, "range percentile 99.9, channels equalised 20 times, rounding nearest", "biases"),
     ],
 )
 def test_what_was_asked_for_is_told(change: dict[str, Any], wanted: str, unwanted: str) -> None:

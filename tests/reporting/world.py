@@ -67,7 +67,7 @@ METHOD: dict[str, Any] = {
     "range": {"name": "percentile", "percentile": 99.9},
     "rounding": {"name": "nearest"},
     "equalize_iterations": 20,
-    "correct_bias": True,
+    "correct": "bias",
 }
 QUANTIZED: dict[str, Any] = {
     "method": "integer",

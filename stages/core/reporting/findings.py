@@ -172,7 +172,7 @@ class Way(Found):
 
     range: params.Range
     equalize_iterations: int
-    correct_bias: bool
+    correct: Literal["moments", "bias", "nothing"]
     zero_points: bool
 
 
@@ -279,7 +279,8 @@ class Evaluated(Found):
 
 
 class Shipped(Found):
-    """`tensor_bytes` are those of the numbers unpacked; `ideal_bytes` those of the file with nothing to unpack them."""
+    """`tensor_bytes` are those of the numbers unpacked; `ideal_bytes` those of a file whose packed weights take
+    just their bits."""
 
     bytes: int
     ideal_bytes: int

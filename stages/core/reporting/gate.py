@@ -46,7 +46,7 @@ def passed(file: Shipped, plain: Shipped, limits: Export) -> bool:
 
 
 def contents(found: Findings) -> Table:
-    """What unpacks the numbers is what a file has beyond the ideal one."""
+    """Beside an ideal one, in which packed weights take just their bits."""
     rows = [_contents(name, *one) for name, one in files(found).items()]
     heads = ("Bytes", "Ideal bytes", "Above ideal", "Numbers unpacked", "Integer products", "Latency, one thread")
     return Table("What the files hold", "File", heads, rows)

@@ -21,6 +21,7 @@ CLAIMS: Mapping[tuple[str, str], str] = {
     ("rounded", "hurts"): "The epochs do more in floating point, with the rounding after them.",
     ("rounded", "not shown"): "Rounding after the same epochs in floating point may do as well.",
 }
+CORRECTED: Mapping[str, str] = {"moments": "means and spreads corrected", "bias": "biases corrected", "nothing": ""}
 INPUT = ".act_quant"  # the end of the name that Brevitas gives a place between layers
 
 
@@ -41,7 +42,7 @@ def _integer(settings: params.Integer) -> str:
         *own,
         f"kept in floating point: {words.listed(list(settings.keep))}" if settings.keep else "",
         f"a scale for each {settings.scales}",
-        *_calibration(settings.range, settings.equalize_iterations, settings.correct_bias, settings.zero_points),
+        *_calibration(settings.range, settings.equalize_iterations, settings.correct, settings.zero_points),
         _rounding(settings.rounding),
     )
     return ", ".join(filter(None, said))
@@ -72,11 +73,11 @@ def bits(width: params.WeightBits) -> str:
     return "ternary" if width == "ternary" else words.plural(width, "bit")
 
 
-def _calibration(reach: params.Range, equalize_iterations: int, correct_bias: bool, zero_points: bool) -> list[str]:
+def _calibration(reach: params.Range, equalize_iterations: int, correct: str, zero_points: bool) -> list[str]:
     return [
         f"range {_range(reach)}",
         f"channels equalised {words.plural(equalize_iterations, 'time')}" if equalize_iterations else "",
-        "biases corrected" if correct_bias else "",
+        CORRECTED[correct],
         "" if zero_points else "no zero points",
     ]
 
@@ -192,7 +193,7 @@ def tried(found: Quantized, taken: params.Quantization) -> list[Table]:
 
 def _tried(one: Tried, taken: params.Quantization) -> Row:
     way = one.way
-    said = _calibration(way.range, way.equalize_iterations, way.correct_bias, way.zero_points)
+    said = _calibration(way.range, way.equalize_iterations, way.correct, way.zero_points)
     chosen = all(value == getattr(taken, name) for name, value in way)
     return row(", ".join(filter(None, said)), words.percent(one.val_accuracy), f"{one.val_loss:.4f}", "taken" * chosen)
 
