@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from lightvision import ladder
 from stages.core import params
 from stages.core.datasets import decoding, sources, storage
 from stages.core.datasets.decoding import Rows
@@ -216,4 +217,4 @@ def rounded(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-COMMANDS = {"data": add_data, "training": add_training, "distillation": add_distillation}
+COMMANDS = {"data": add_data, "training": add_training, "distillation": add_distillation, "widths": ladder.add}

@@ -36,15 +36,15 @@ def add_fetch(members: Any, action: str) -> None:
 
 
 def check(path: Path, source: str | None) -> int:
-    settings = _settings()
+    here = settings()
     chosen = params.source(source, str(path)) if source else sources.guess(path, home())
     listing = sources.listing(chosen, home())
     with tempfile.TemporaryDirectory() as folder:
-        lenient = settings.prepare.model_copy(update={"source": chosen, "policy": LENIENT})
-        survey = surveying.survey(listing, lenient, settings.seed, Path(folder) / "pixels")
-    details = findings.details(survey) | {"image_size": settings.prepare.image_size}
+        lenient = here.prepare.model_copy(update={"source": chosen, "policy": LENIENT})
+        survey = surveying.survey(listing, lenient, here.seed, Path(folder) / "pixels")
+    details = findings.details(survey) | {"image_size": here.prepare.image_size}
     console.show(details, findings.metrics(survey), Console())
-    problems = list(_problems(survey, settings.prepare.policy))
+    problems = list(_problems(survey, here.prepare.policy))
     for problem in problems:
         print(f"prepare would stop: {problem}")
     if not problems:
@@ -58,7 +58,7 @@ def fetch(name: str) -> int:
     return 0
 
 
-def _settings() -> params.Params:
+def settings() -> params.Params:
     """Of the folder that a person works in, or else the project's own."""
     here = Path("params.yaml")
     return params.load(here if here.is_file() else ROOT / "params.yaml")
