@@ -93,6 +93,7 @@ def test_one_seed_claims_nothing(tmp_path: Path, build: Build) -> None:
         ({"seeds": SEEDS | {"6": {"quantized": 0.9, "float": 0.9}}}, "who learnt beside"),
         ({"seeds": {}, "against": {}}, "whether there was a lesson"),
         ({"seeds": {}}, "whether there was a lesson"),
+        ({"seeds": {}, "recovery": None, "budget": 0}, "whether there was a lesson"),
         ({"recovery": None}, "whether there was a lesson"),
         ({"budget": 0}, "whether there was a lesson"),
     ],
