@@ -1,7 +1,9 @@
 """From floating point to integers: bits of layers, ranges, moments, what stays as it was, what is refused."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from stages.core.shipping import running, writing
 from tests.integer_networks import NETWORKS, SMALL, dense, kept, made, pictures, wanted
 
 FIRST, LAST = "conv1", "head.4"
-FEW = {"weights": 3, "activations": 4, "ends": 6}
+FEW: dict[str, Any] = {"weights": 3, "activations": 4, "ends": 6}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_layers_by_their_name_and_by_their_block(network: nn.Module) -> None:
         ({"keep": ["conv1", "blocks", "head"]}, r"keep leaves every layer in floating point"),
     ],
 )
-def test_names_that_mean_nothing_are_refused(network: nn.Module, changes: dict[str, object], message: str) -> None:
+def test_names_that_mean_nothing_are_refused(network: nn.Module, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(Refusal, match=message):
         calibrated(network, **changes)
 
@@ -94,7 +96,7 @@ def test_what_is_kept_runs_in_floating_point(tmp_path: Path, kind: str) -> None:
         assert torch.equal(expected, found.network(seen))
     for name in names:
         inside, whole = back.network.get_submodule(name), found.merged.get_submodule(name)
-        assert torch.equal(inside.layer.weight, -whole.weight)  # pyright: ignore[reportAttributeAccessIssue, reportOperatorIssue]
+        assert torch.equal(inside.layer.weight, -whole.weight)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue, reportOperatorIssue]
     writing.write(back, tmp_path / "file.onnx", 18, {})
     counts = running.kernels(tmp_path / "file.onnx")
     assert counts["float_kernels"] == len(names) > 1
@@ -125,10 +127,10 @@ def _lows(integer: nn.Module, images: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     places = [(name, inserting.grid_of(flow)) for name, flow in inserting.flows(integer)]
 
-    def least(name: str, values: Tensor) -> None:
-        found[name] = min(found.get(name, 0.0), values.min().item())
+    def notes(name: str) -> Callable[..., None]:
+        return lambda _, given: found.update({name: min(found.get(name, 0.0), given[0].min().item())})
 
-    hooks = [one.register_forward_pre_hook(lambda _, given, name=name: least(name, given[0])) for name, one in places]
+    hooks = [one.register_forward_pre_hook(notes(name)) for name, one in places]
     with torch.no_grad(), calibration.exact(integer, weights=False):
         integer(images)
     for hook in hooks:
@@ -170,7 +172,8 @@ def test_all_off_answers_as_in_floating_point(network: nn.Module) -> None:
 @pytest.mark.parametrize("correct", ["bias", "moments"])
 def test_moments_are_put_right(network: nn.Module, correct: str) -> None:
     """Those of the network in floating point, where nothing but weights is rounded; and no code is another."""
-    images, few = pictures(32)[1], {"weights": 3, "ends": 3}
+    images = pictures(32)[1]
+    few: dict[str, Any] = {"weights": 3, "ends": 3}
     left = calibrated(network, images, **few)
     found = calibrated(network, images, **few, correct=correct)
     float_mean, float_spread = _moments(found.merged, images)

@@ -39,8 +39,9 @@ def learn(prepared: Path, taught: Path, settings: params.Params, tmp_path: Path)
         entry["training"] |= {"epochs": 1, "optimizer": entry["training"]["optimizer"] | {"weight_decay": 0.1}}
         entry |= {"method": method.model_dump(mode="json"), "recovery": LABELS, **changes}
         here = machine.choose(settings.compute, 0)
-        given = [prepared / "train", prepared / "val", taught / "teacher", taught / "advice"]
-        at = school.enter(*given, settings.advise, settings.augment, here)
+        given = {split: prepared / split for split in ("train", "val")}
+        given |= {name: taught / name for name in ("teacher", "advice")}
+        at = school.enter(**given, advise=settings.advise, augment=settings.augment, machine=here)
         model = artifact.load(taught / "teacher")
         _silence(model.network, sparse)
         images = [images for images, _ in batches.in_order(at.val)]
@@ -81,7 +82,7 @@ def test_few_bits_learn_and_zeros_stay(learn: Learn, tmp_path: Path, bits: param
         assert (matrix[pruned] == 0).all(), name
         zeros += int((matrix == 0).sum())
         if made.facts["layers"][name]["bits"] == 1:
-            assert torch.equal(matrix == 0, pruned)
+            assert torch.equal(matrix == 0, pruned)  # pyright: ignore[reportArgumentType]
     writing.write(model, tmp_path / "file.onnx", 18, {})
     assert running.zeros(tmp_path / "file.onnx") == pytest.approx(zeros / sum(map(torch.numel, codes.values())))
     assert zeros / sum(map(torch.numel, codes.values())) > 0.59

@@ -1,5 +1,6 @@
 """A BatchNorm behind an integer layer: it begins where floating point was, settles, stays upright, and folds away."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,10 +62,10 @@ def test_it_has_the_moments_of_floating_point_and_folds_away(kind: str) -> None:
     assert isinstance(inside, Normalised)
     answers: dict[str, Tensor] = {}
     with calibration.exact(made.network):  # with nothing rounded it answers as the layer did
-        hook = inside.norm.register_forward_hook(lambda _, __, result: answers.update(own=result))
+        hook = inside.norm.register_forward_hook(_notes(answers, "own"))
         torch.testing.assert_close(made.network(seen()), made.merged(seen()), rtol=1e-3, atol=1e-3)
         hook.remove()
-    hook = made.merged.get_submodule("layer").register_forward_hook(lambda _, __, result: answers.update(dense=result))
+    hook = made.merged.get_submodule("layer").register_forward_hook(_notes(answers, "dense"))
     made.merged(seen())
     hook.remove()
     torch.testing.assert_close(answers["own"], answers["dense"], rtol=1e-3, atol=1e-3)
@@ -82,6 +83,10 @@ def test_it_has_the_moments_of_floating_point_and_folds_away(kind: str) -> None:
     with calibration.exact(made.network, weights=False):
         torch.testing.assert_close(made.network(seen()), before, rtol=1e-4, atol=1e-4)
     assert torch.equal(integers.all_codes(made.network)["layer"], codes)
+
+
+def _notes(answers: dict[str, Tensor], name: str) -> Callable[..., None]:
+    return lambda _layer, _given, result: answers.update({name: result})
 
 
 def normalised() -> nn.Module:
