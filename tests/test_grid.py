@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stages.core.params import WeightBits
 from stages.core.quantized import grid
-from stages.core.quantized.grid import Grid, Levels, Positive
+from stages.core.quantized.grid import Grid, Levels
 from tests.integer_networks import WIDTHS
 
 CODES: dict[WeightBits, list[int]] = {
@@ -88,15 +88,15 @@ def test_gradients_are_those_of_learned_step_sizes(_name: str, levels: Levels, z
     codes = answers.detach() / scale[:, None]
     by_hand = torch.where(within, codes - given.detach() / scale[:, None], codes)
     assert given.grad is not None
-    assert one.scale.grad is not None
+    assert one.growth.grad is not None
     torch.testing.assert_close(given.grad, weight * within)
-    torch.testing.assert_close(one.scale.grad, (weight * by_hand).sum(1))
+    torch.testing.assert_close(one.growth.grad, scale * (weight * by_hand).sum(1))
 
     held, step = surrogate(given.detach(), scale, levels, zero), 1e-7
     slopes = (held(given.detach() + step, scale) - held(given.detach() - step, scale)) / (2 * step)
     torch.testing.assert_close(given.grad, weight * slopes, rtol=1e-5, atol=1e-5)
     slopes = (held(given.detach(), scale + step) - held(given.detach(), scale - step)) / (2 * step)
-    torch.testing.assert_close(one.scale.grad, (weight * slopes).sum(1), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(one.growth.grad, scale * (weight * slopes).sum(1), rtol=1e-5, atol=1e-3)
 
 
 def test_one_scale_for_all_learns_from_all() -> None:
@@ -104,9 +104,9 @@ def test_one_scale_for_all_learns_from_all() -> None:
     one, each = of(grid.of_weights(4), 0.3), of(grid.of_weights(4), [0.3] * 3)
     for grids in (one, each):
         grids(given)[0].square().sum().backward()
-    assert one.scale.grad is not None
-    assert each.scale.grad is not None
-    torch.testing.assert_close(one.scale.grad, each.scale.grad.sum())
+    assert one.growth.grad is not None
+    assert each.growth.grad is not None
+    torch.testing.assert_close(one.growth.grad, each.growth.grad.sum())
 
 
 def test_one_bit_leaves_zeros_and_knows_no_other() -> None:
@@ -122,17 +122,15 @@ def test_a_grid_that_is_off_changes_nothing() -> None:
     assert torch.equal(one(given)[0], given)
 
 
-def test_a_scale_stays_positive() -> None:
-    network = nn.ModuleList([of(grid.of_weights(4), [0.5, 0.5]), of(grid.of_activations(8), 0.5)])
-    held = Positive(network)
-    for one in network.children():
-        assert isinstance(one, Grid)
-        one.scale.data -= torch.full_like(one.scale, 0.75)
-        one.scale.data.view(-1)[:1] += 1.0
-    held.before()
-    held.after(0.1)
-    first, second = network.children()
-    assert isinstance(first, Grid)
-    assert isinstance(second, Grid)
-    assert first.scale.tolist() == pytest.approx([0.75, grid.TINIEST])
-    assert second.scale.item() == pytest.approx(0.75)
+def test_what_a_scale_learnt_settles() -> None:
+    """A step of Adam is a share of any scale, however small; afterwards it answers the same, with nothing left over."""
+    one, given = of(grid.of_weights(4), SCALES), values(grid.of_weights(4), 0)
+    optimizer = torch.optim.Adam(one.parameters(), lr=0.01)
+    one(given)[0].square().sum().backward()
+    optimizer.step()
+    learnt = one(given)[0].detach()
+    network = nn.ModuleList([one])
+    grid.settle(network)
+    torch.testing.assert_close(one.scale / torch.tensor(SCALES), torch.full((3,), np.exp(-0.01)).double())
+    assert one.growth.abs().max() == 0
+    torch.testing.assert_close(one(given)[0], learnt)

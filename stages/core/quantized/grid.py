@@ -38,16 +38,31 @@ def of_activations(bits: int) -> Levels:
 
 
 class Grid(nn.Module):
-    """Called as Brevitas calls a quantizer. `scale` has a number for each channel, or one for all."""
+    """Called as Brevitas calls a quantizer. `scale` has a number for each channel, or one for all.
+
+    What a scale learns is by what factor it grows: optimizers that take steps of a given length, as Adam does, would
+    tear the smallest scales apart and hardly move the largest; and a factor leaves them positive.
+    """
 
     def __init__(self, levels: Levels, bits: int, scale: Tensor) -> None:
         super().__init__()
         self.levels, self.on = levels, True
-        self.scale = nn.Parameter(scale)
+        self.scale: Tensor
         self.zero: Tensor
         self.bits: Tensor
+        self.register_buffer("scale", scale)
         self.register_buffer("zero", torch.tensor(0.0))
         self.register_buffer("bits", torch.tensor(float(bits)), persistent=False)
+        self.growth = nn.Parameter(torch.zeros_like(scale))  # its logarithm
+
+    def set(self, scale: Tensor) -> None:
+        self.scale = scale.clone()
+        self.growth.data = torch.zeros_like(scale)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """What was learnt is what holds."""
+        self.set(self.scale * self.growth.exp())
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scale = self._broadcast(values)
@@ -70,19 +85,11 @@ class Grid(nn.Module):
         return lowest + step * ((place - lowest) / step + 0.5).floor().clamp(0, len(self.levels) - 1)
 
     def _broadcast(self, values: Tensor) -> Tensor:
-        return self.scale.view(-1, *[1] * (values.ndim - 1)) if self.scale.ndim else self.scale
+        scale = self.scale * self.growth.exp()
+        return scale.view(-1, *[1] * (values.ndim - 1)) if scale.ndim else scale
 
 
-class Positive:
-    """A constraint: a scale that crosses zero would turn its channel over."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._scales = [module.scale for module in network.modules() if isinstance(module, Grid)]
-
-    def before(self) -> None:
-        pass
-
-    @torch.no_grad()
-    def after(self, rate: float) -> None:
-        for scale in self._scales:
-            scale.clamp_(min=TINIEST)
+def settle(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, Grid):
+            module.settle()

@@ -14,15 +14,15 @@ from stages.core.quantized import grid, inserting
 from stages.core.quantized.inserting import Layer
 from stages.core.running.errors import Refusal
 
-CODES, SCALE = "weight", "weight_scale"
+CODES, SCALE, GROWTH = "weight", "weight_scale", ".tensor_quant.growth"
 
 
 def save(folder: Path, network: nn.Module, card: Card) -> None:
-    """Codes and scales in place of the float weights they stand for."""
-    state = network.state_dict()
+    """Codes and scales in place of the float weights they stand for; what scales learnt is in them."""
+    state, names = network.state_dict(), _own_names(network)
     for name, matrix in all_codes(network).items():
         state[f"{name}.{CODES}"] = matrix
-    artifact.save(folder, _renamed(state, _own_names(network)), card)
+    artifact.save(folder, {own: state[name] for name, own in names.items()}, card)
 
 
 def load(folder: Path) -> Model:
@@ -36,10 +36,12 @@ def load(folder: Path) -> Model:
         if f"{name}.{SCALE}" not in state:
             raise Refusal(f"{folder}: no scale for layer {name}: the weights are of another architecture")
         scale = state[f"{name}.{SCALE}"]
-        inserting.grid_of(layer.weight_quant).scale.data = scale
+        inserting.grid_of(layer.weight_quant).set(scale)
         stored = state[f"{name}.{CODES}"].float()
         state[f"{name}.{CODES}"] = stored * _along_rows(scale, stored)
-    artifact.fill(network, _renamed(state, {new: old for old, new in _own_names(network).items()}), folder)
+    paths = {own: name for name, own in _own_names(network).items()}
+    grown = {name: tensor for name, tensor in network.state_dict().items() if name.endswith(GROWTH)}
+    artifact.fill(network, {paths.get(name, name): tensor for name, tensor in state.items()} | grown, folder)
     return Model(network.eval(), card)
 
 
@@ -79,7 +81,7 @@ def change(network: nn.Module, new: Callable[[Tensor, Tensor], tuple[Tensor, Ten
         one = inserting.grid_of(layer.weight_quant)
         changed, scale = new(codes(layer).to(torch.int8), one.scale)
         layer.weight.data = changed * _along_rows(scale, changed)
-        one.scale.data = scale
+        one.set(scale)
 
 
 def levels(network: nn.Module) -> dict[str, int]:
@@ -96,12 +98,9 @@ def _own_names(network: nn.Module) -> dict[str, str]:
     return {
         name: re.sub(r"(\.weight)_quant\.tensor_quant\.|\.fused_activation_quant_proxy\.tensor_quant\.", _short, name)
         for name in network.state_dict()
+        if not name.endswith(GROWTH)
     }
 
 
 def _short(path: re.Match[str]) -> str:
     return f"{path[1]}_" if path[1] else "."
-
-
-def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    return {names.get(name, name): tensor for name, tensor in state.items()}

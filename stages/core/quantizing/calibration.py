@@ -94,7 +94,7 @@ def regrid(layer: Layer, bits: WeightBits, scales: Literal["channel", "tensor"])
     one.levels = grid.of_weights(bits)
     by = "extremes" if len(one.levels) > 2**7 else "mse"
     scale = ranges.steps(weights.flatten(1), one.levels, by, scales)
-    one.scale.data = scale[0] if scales == "tensor" else scale
+    one.set(scale[0] if scales == "tensor" else scale)
 
 
 def find_ranges(integer: nn.Module, settings: params.Integer, images: Sequence[Tensor]) -> None:
@@ -126,7 +126,7 @@ def _span(one: grid.Grid, low: float, high: float, zero_points: bool) -> None:
     if low == 0 or zero_points:
         step = (high - low) / highest
         zero = round(-low / step) if step else 0.0
-    one.scale.data = one.scale.new_tensor(max(step, grid.TINIEST))
+    one.set(one.scale.new_tensor(max(step, grid.TINIEST)))
     one.zero.fill_(zero)
 
 

@@ -80,7 +80,7 @@ def _change(found: Moments, aim: Moments, what: Literal["moments", "bias"]) -> t
 def _apply(layer: Any, factor: Tensor, shift: Tensor) -> None:
     one = inserting.grid_of(layer.weight_quant)
     if one.scale.ndim:  # one scale for all channels is only ever asked for their means
-        one.scale.data = one.scale * factor
+        one.set(one.scale * factor)
         layer.weight.data = layer.weight * factor.view(-1, *[1] * (layer.weight.ndim - 1))
     layer.bias.data = layer.bias * factor + shift
 

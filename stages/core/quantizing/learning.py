@@ -53,6 +53,7 @@ class Trial:
             self._learn(network, f"at-{bits}", _as_long(training, ladder.epochs), self._quantized)
         self._step_down(network, layers, made.weights)
         self._learn(network, "quantized", training, self._quantized)
+        grid.settle(network)
         self._estimate_anew(network)
         normalising.fold(network)
         self.accuracies["quantized"] = self._judge(network)["val_accuracy"]
@@ -96,7 +97,7 @@ class Trial:
 
     @staticmethod
     def _quantized(network: nn.Module) -> All:
-        return All(zeros.Held(network), grid.Positive(network), normalising.Upright(network))
+        return All(zeros.Held(network), normalising.Upright(network))
 
     def _normal(self) -> list[str]:
         """Convolutions that a BatchNorm stands behind in the network as it came."""

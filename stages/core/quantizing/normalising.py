@@ -33,7 +33,7 @@ class Normalised(nn.Module):
         if self.training:
             self.norm.train(self.steps < self.settled_after)
             self.steps += 1
-        return self.output(self.norm(value(self.layer(given))))
+        return value(self.output(self.norm(value(self.layer(given)))))
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.steps)
@@ -46,7 +46,8 @@ class Normalised(nn.Module):
         """The same answers from scale and bias; the codes stay."""
         layer: Any = self.layer
         factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
-        inserting.grid_of(layer.weight_quant).scale.mul_(factor)
+        one = inserting.grid_of(layer.weight_quant)
+        one.set(one.scale * factor)
         layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
         layer.bias = nn.Parameter(self.norm.bias - self.norm.running_mean * factor)
         layer.output_quant = self.output
