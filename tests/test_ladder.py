@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
+from torch import nn
 
 from lightvision import __main__ as command
 from lightvision import widths
@@ -24,11 +25,14 @@ NEAREST, GPTQ = "{name: nearest}", "{name: gptq, damping: 0.01}"
 
 @pytest.fixture(scope="module")
 def place(settings: params.Params, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a params.yaml and an untrained network, as deep in numbers as a trained one."""
+    """A folder with a params.yaml and an untrained network."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "data").symlink_to(prepared)
     torch.manual_seed(0)
     network = families.build(SMALL, 3, 8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)  # some begin at zero, and what they follow with them
     for _ in range(20):
         network(torch.randn(16, 3, 8, 8))
     artifact.save_float(folder / "model", network, SMALL, storage.load(prepared / "train").facts)
