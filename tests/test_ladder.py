@@ -72,6 +72,7 @@ def test_each_width_with_each_rounding(found: dict[str, Any]) -> None:
 def test_files_of_fewer_bits_are_smaller_and_run_as_integers(found: dict[str, Any]) -> None:
     files = found["files"]
     assert files["2 nearest"]["bytes"] < files["8 nearest"]["bytes"] < files["float32"]["bytes"]
+    assert files["2 nearest"]["over_ideal"] > files["float32"]["over_ideal"] == 1  # by what unpacks
     for name, file in files.items():
         assert file["share_of_float32"] == file["bytes"] / files["float32"]["bytes"]
         products = file["integer_kernels"], file["float_kernels"]
