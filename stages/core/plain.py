@@ -34,10 +34,12 @@ class Asked:
 
 @dataclass
 class Watched:
-    """What one forward pass showed. A reader is the first module that takes what another one gave, unchanged."""
+    """What one forward pass showed. A reader is the first module that takes what another one gave, unchanged; the
+    writer is who gave it, to any module."""
 
     calls: Counter[str] = field(default_factory=Counter)
     readers: dict[str, str] = field(default_factory=dict)
+    writers: dict[str, str] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
 
 
@@ -80,6 +82,7 @@ def watch(network: nn.Module, example: Tensor) -> Watched:
                 writer = writers.get(_version(given[0]))
                 if writer and not isinstance(module, nn.Identity):
                     watched.readers.setdefault(writer, name)
+                    watched.writers[name] = writer
                 if _is_wrapped(module):
                     running.append((name, given[0]))
 

@@ -6,7 +6,7 @@ alone. BatchNorm is merged first.
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +48,11 @@ def insert(network: nn.Module, image_size: int, equalize_iterations: int) -> tup
     if is_simple(network):
         merged: Any = preprocess_for_quantize(network, equalize_iters=equalize_iterations)
         integer = _as_graph(copy.deepcopy(merged))
+        _set_grids(integer, {})
     else:
-        merged, readers = layerwise.merge(network, example)
-        integer = layerwise.quantize(copy.deepcopy(merged), readers, Uint8ActPerTensorFloat, WEIGHTS)
-    _set_grids(integer)
+        merged, course = layerwise.merge(network, example)
+        integer = layerwise.quantize(copy.deepcopy(merged), course, Uint8ActPerTensorFloat, WEIGHTS)
+        _set_grids(integer, course.writers)
     return merged, integer
 
 
@@ -149,11 +150,18 @@ def _sum(one: Any, other: Any) -> Tensor:
     return value(one) + value(other)
 
 
-def _set_grids(network: nn.Module) -> None:
+def _set_grids(network: nn.Module, writers: Mapping[str, str]) -> None:
+    """What one layer rounds and the next one rounds again has one grid: ONNX Runtime takes two in a row for one."""
     for _, layer in layers(network):
         _set(layer.weight_quant, Grid(grid.of_weights(WIDEST), WIDEST, torch.ones(len(layer.weight))))  # pyright: ignore[reportArgumentType]
-    for _, flow in list(flows(network)):
+    found = dict(flows(network))
+    for flow in found.values():
         _set(flow, Grid(grid.of_activations(WIDEST), WIDEST, torch.tensor(1.0)))
+    for reader, writer in writers.items():
+        again = found.get(f"{reader}.input_quant")
+        first = found.get(f"{writer}.output_quant") or found.get(f"{writer}.act_quant")
+        if again is not None and first is not None:
+            _set(again, grid_of(first))
 
 
 def _set(quantizer: Any, grid: Grid) -> None:

@@ -1,6 +1,7 @@
 """Any network becomes an integer network layer by layer: each product gets ranges for what it reads and writes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import brevitas.nn as quantized_layers
@@ -12,8 +13,16 @@ from stages.core import plain
 QUIETEST = 2.0**-10  # of a layer's largest weight: what an output of eight bits cannot tell from silence
 
 
-def merge(network: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, str]]:
-    """With the ReLU that alone reads a convolution, by the convolution's name."""
+@dataclass(frozen=True)
+class Course:
+    """`rectified`: the ReLU that alone reads a convolution, by the convolution's name; `writers`: who gave a module
+    what it reads."""
+
+    rectified: Mapping[str, str]
+    writers: Mapping[str, str]
+
+
+def merge(network: nn.Module, example: Tensor) -> tuple[nn.Module, Course]:
     watched = plain.watch(plain.merge(network, example), example)
     for layer in network.modules():
         if type(layer) in plain.PRODUCTS:
@@ -25,14 +34,15 @@ def merge(network: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, str
         and type(network.get_submodule(reader)) in (nn.ReLU, nn.ReLU6)
         and watched.calls[reader] == 1
     }
-    return network, rectified
+    once = {name: writer for name, writer in watched.writers.items() if watched.calls[name] == 1}
+    return network, Course(rectified, once)
 
 
-def quantize(network: nn.Module, rectified: Mapping[str, str], flowing: Any, weights: Mapping[str, Any]) -> nn.Module:
+def quantize(network: nn.Module, course: Course, flowing: Any, weights: Mapping[str, Any]) -> nn.Module:
     """ONNX Runtime has integer kernels for a convolution that writes integers, at once or through a ReLU, and for any
     matrix product with a weight."""
-    kept = {network.get_submodule(name) for name in rectified}
-    for reader in rectified.values():
+    kept = {network.get_submodule(name) for name in course.rectified}
+    for reader in course.rectified.values():
         network.set_submodule(reader, quantized_layers.QuantReLU(act_quant=flowing, return_quant_tensor=False))
     reading = {**weights, "input_quant": flowing}
     convolving = {**reading, "output_quant": lambda layer: None if layer in kept else flowing}

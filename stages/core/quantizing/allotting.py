@@ -63,7 +63,7 @@ def allot(
                 f"than {budget.at_most}: raise at_most, add fewer bits to choices, or lower ends"
             )
         return best(found, budget.at_most - fixed)
-    widest = best(found, most)
+    widest: Bits = {own[0].layer: max(own, key=lambda one: params.width(one.bits)).bits for own in _by_layer(found)}
     lost = drop(widest)
     if lost > budget.at_most:
         raise Refusal(

@@ -17,6 +17,7 @@ from stages.core.running import progress
 from stages.core.running.errors import Refusal
 
 Bits = dict[str, WeightBits]  # of layers, by name; a layer that is not in it stays in floating point
+FINE = 2**6  # codes
 Errors = dict[str, dict[str, float]]
 
 
@@ -48,8 +49,7 @@ def calibrate(
     weights, free = bits(order, settings)
     weights.update(allotted or {})
     found = Integers(integer, merged.eval(), weights, free)
-    for name, _ in inserting.flows(integer):
-        found.flows[name] = settings.ends if name in order.ends else settings.activations
+    found.flows.update(bits_of_flows(integer, order, settings))
     integers.prepare(integer, merged, found.weights, found.flows)
     for name, layer in inserting.layers(integer):
         regrid(layer, found.weights[name], settings.scales)
@@ -77,6 +77,18 @@ def bits(order: Order, settings: params.Integer) -> tuple[Bits, tuple[str, ...]]
     common: WeightBits = wanted.choices[0] if isinstance(wanted, params.Auto) else wanted
     found: Bits = {name: own.get(name, common) for name in order.layers if name not in kept}
     return found, tuple(name for name in found if name not in own)
+
+
+def bits_of_flows(integer: nn.Module, order: Order, settings: params.Integer) -> dict[str, int]:
+    """Flows that share a grid have the most bits that any of them is to have."""
+    wanted = {
+        name: settings.ends if name in order.ends else settings.activations for name, _ in inserting.flows(integer)
+    }
+    most: dict[int, int] = {}
+    for name, flow in inserting.flows(integer):
+        key = id(inserting.grid_of(flow))
+        most[key] = max(most.get(key, 0), wanted[name])
+    return {name: most[id(inserting.grid_of(flow))] for name, flow in inserting.flows(integer)}
 
 
 def _named(name: str, layers: Iterable[str], entry: str) -> list[str]:
@@ -126,6 +138,8 @@ def _span(one: grid.Grid, low: float, high: float, zero_points: bool) -> None:
     if low == 0 or zero_points:
         step = (high - low) / highest
         zero = round(-low / step) if step else 0.0
+        if highest > FINE and 0 < zero < highest:  # both ends get a code, where so many leave a step to spare
+            step = max(-low / zero, high / (highest - zero))
     one.set(one.scale.new_tensor(max(step, grid.TINIEST)))
     one.zero.fill_(zero)
 

@@ -33,7 +33,10 @@ def make(asked: Asked, method: params.Integer) -> Made:
 
         made = calibrate(method, allotting.allot(made, choices, method.weights.budget, drop))
     calibrated = asked.judge(made.network)["val_accuracy"]
-    alone = _scan(asked, made, calibrated)
+    alone = {}
+    if asked.before - calibrated > asked.quantize.scan_beyond:
+        plain = searching.changed(method, {"rounding": {"name": "nearest"}, "correct": "nothing"})
+        alone = _scan(asked, calibrate(plain, made.weights), calibrated)
     trials = _learn(asked, method, asked.quantize.recovery, made) if asked.quantize.recovery else []
     if trials:
         made = trials[0].made
@@ -55,16 +58,14 @@ def make(asked: Asked, method: params.Integer) -> Made:
 
 
 def _scan(asked: Asked, made: Integers, calibrated: float) -> dict[str, float]:
-    """Only where much is lost."""
+    """Of a network whose other places could not make up for any."""
     lost = asked.before - calibrated
-    if lost <= asked.quantize.scan_beyond:
-        return {}
     found = searching.scan(made, asked.judge)
     worst = sorted(found, key=found.__getitem__)[:WORST]
     told = ", ".join(f"{name} ({asked.before - found[name]:.2%} alone)" for name in worst)
     progress.note(
-        f"rounding costs {lost:.2%} of accuracy on val; most of it in {told}: more bits under quantize.method.layers, "
-        "or quantize.method.keep, would spare them"
+        f"calibration alone costs {lost:.2%} of accuracy on val; rounded by themselves, these cost most: {told}. More "
+        "bits for layers under quantize.method.layers, or for all that flows by activations, would spare them"
     )
     return found
 
@@ -96,6 +97,7 @@ def _learnt(asked: Asked, trials: list[Trial]) -> dict[str, Any]:
         return {"recovery": None, "seeds": {}, "against": {}, "budget": 0, "confidence": asked.quantize.confidence}
     accuracies: list[Mapping[str, float | None]] = [trial.accuracies for trial in trials]
     summary = loop.summary(trials[0].histories["quantized"], asked.quantize.training.epochs)
+    summary |= trials[0].judged  # with BatchNorm estimated anew
     return {
         "recovery": summary,
         "seeds": {str(trial.seed): trial.accuracies for trial in trials},

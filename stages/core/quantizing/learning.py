@@ -37,6 +37,7 @@ class Trial:
     run: Run
     accuracies: dict[str, float | None] = field(default_factory=dict)
     histories: dict[str, History] = field(default_factory=dict)
+    judged: dict[str, float] = field(default_factory=dict)  # of val, as it goes on
 
     def learn(self) -> None:
         """Width by width down the ladder; what was learnt in one is what the next begins with."""
@@ -56,7 +57,8 @@ class Trial:
         grid.settle(network)
         self._estimate_anew(network)
         normalising.fold(network)
-        self.accuracies["quantized"] = self._judge(network)["val_accuracy"]
+        self.judged = self._judge(network)
+        self.accuracies["quantized"] = self.judged["val_accuracy"]
         self.made = replace(made, network=network.eval())
 
     def _step_down(self, network: nn.Module, layers: Mapping[str, Layer], bits: calibration.Bits) -> None:

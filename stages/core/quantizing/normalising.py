@@ -11,6 +11,7 @@ from stages.core.quantized.inserting import value
 
 MOMENTUM = 0.1
 TINIEST = 1e-6  # share of a channel's spread
+FARTHEST = 16.0  # times that a channel may be louder than its weights make it
 
 
 class Normalised(nn.Module):
@@ -33,7 +34,15 @@ class Normalised(nn.Module):
         if self.training:
             self.norm.train(self.steps < self.settled_after)
             self.steps += 1
+        if not self.norm.training:
+            self._bound()
         return value(self.output(self.norm(value(self.layer(given)))))
+
+    @torch.no_grad()
+    def _bound(self) -> None:
+        """A channel whose weights all became zero has no spread, and would make of any noise what it had before."""
+        least = (self.norm.weight / FARTHEST).square()
+        self.norm.running_var = torch.maximum(self.norm.running_var, least)  # pyright: ignore[reportArgumentType]
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.steps)
@@ -44,6 +53,7 @@ class Normalised(nn.Module):
     @torch.no_grad()
     def folded(self) -> nn.Module:
         """The same answers from scale and bias; the codes stay."""
+        self._bound()
         layer: Any = self.layer
         factor = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
         one = inserting.grid_of(layer.weight_quant)
