@@ -118,8 +118,21 @@ def test_ranges_without_zero_points_reach_as_far_to_both_sides(network: nn.Modul
     grids = [inserting.grid_of(dict(inserting.flows(one.network))["x_quant.act_quant"]) for one in (found, with_zeros)]
     low, high = seen.aminmax()
     assert grids[0].scale.item() == pytest.approx(max(-low, high).item() / 127, rel=1e-5)
-    assert grids[1].scale.item() == pytest.approx((high - low).item() / 255, rel=1e-5)
-    assert grids[1].zero.item() == round((-low / (high - low) * 255).item())
+    zero = round((-low / (high - low) * 255).item())
+    assert grids[1].zero.item() == zero
+    assert grids[1].scale.item() == pytest.approx(max(-low / zero, high / (255 - zero)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("std", [0.5, 0.25])
+def test_no_pixel_lies_between_two_codes(std: float) -> None:
+    """A zero point in the middle of 255 steps would put every pixel there, and each runtime rounds its own way."""
+    pixels = ((torch.arange(256) / 255 - 0.5) / std).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    found = calibrated(dense(NETWORKS["graph"]), pixels)
+    one = inserting.grid_of(dict(inserting.flows(found.network))["x_quant.act_quant"])
+    places = pixels / one.scale + one.zero
+    assert places.min() >= -0.01
+    assert places.max() <= 255.01
+    assert ((places % 1 - 0.5).abs() > 1e-4).all()
 
 
 def _lows(integer: nn.Module, images: Tensor) -> dict[str, float]:

@@ -136,6 +136,6 @@ def test_scales_do_not_decay(settings: params.Params) -> None:
         groups = optimizers.build(optimizer, network, building.labels_alone()).param_groups
         decaying = {id(weight) for group in groups if group["weight_decay"] for weight in group["params"]}
         still = {id(weight) for group in groups if not group["weight_decay"] for weight in group["params"]}
-        own = {id(module.scale) for module in network.modules() if isinstance(module, Grid)}
+        own = {id(module.growth) for module in network.modules() if isinstance(module, Grid)}
         assert own <= still
         assert {id(layer.weight) for _, layer in inserting.layers(network)} <= decaying

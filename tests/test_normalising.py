@@ -161,3 +161,25 @@ def test_channels_stay_upright() -> None:
         assert (one.norm.weight[::2] == normalising.TINIEST).all()
     normalising.fold(network)
     assert all((inserting.grid_of(layer.weight_quant).scale > 0).all() for _, layer in inserting.layers(network))
+
+
+def test_its_steps_are_kept_with_its_weights() -> None:
+    first, second = (Normalised(_bare(), torch.zeros(6), torch.ones(6)) for _ in range(2))
+    first.steps = 5
+    second.load_state_dict(first.state_dict())
+    assert second.steps == 5
+
+
+def test_a_channel_without_spread_makes_no_noise_loud() -> None:
+    """Its weights are all zero in few bits; folded, its scale stays one that a bias can be counted in."""
+    normal = Normalised(_bare(), torch.zeros(6), torch.ones(6))
+    normal.norm.running_var[0] = 0.0  # pyright: ignore[reportOptionalSubscript]
+    before = inserting.grid_of(normal.layer.weight_quant).scale.clone()
+    normal.folded()
+    factors = inserting.grid_of(normal.layer.weight_quant).scale / before
+    assert factors[0] == pytest.approx(normalising.FARTHEST, rel=0.01)
+    assert factors[1:].tolist() == pytest.approx([1.0] * 5, rel=0.01)
+
+
+def _bare() -> Any:
+    return calibrated("conv2d").network.get_submodule("layer")

@@ -184,9 +184,9 @@ def test_zeros_make_no_integers(settings: params.Params, files: dict[str, Files]
     one, other = ({"accuracy": 0.9, "tensor_bytes": size} for size in (found["float"], found["int8"]))
     kernels = {"integer_kernels": 4, "float_kernels": 0}
     limit = settings.export.model_copy(update={"max_int8_size": 0.35})
-    gate.integer("quantized", other | kernels, one, limit)
+    gate.integer("quantized", other | kernels, one, 0, limit)
     with pytest.raises(Refusal, match="bytes unpacked, 100% of"):
-        gate.integer("quantized", one | kernels, one, limit)
+        gate.integer("quantized", one | kernels, one, 0, limit)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

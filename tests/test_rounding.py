@@ -10,8 +10,8 @@ from torch import Tensor
 from stages.core import params
 from stages.core.params import WeightBits
 from stages.core.quantized import grid
-from stages.core.quantizing import rounding
 from stages.core.quantized.grid import Levels
+from stages.core.quantizing import rounding
 from stages.core.quantizing.rounding import Seen
 from stages.core.running.errors import Refusal
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from stages.core import params
 from stages.core.params import WeightBits
-from stages.core.quantized import integers
+from stages.core.quantized import inserting, integers
+from stages.core.quantized.grid import Grid
 from stages.core.shipping import gate, packing, running, writing
 from tests.integer_networks import NETWORKS, WIDTHS, kept, made, pictures, wanted
 
@@ -57,3 +59,26 @@ def test_a_large_file_is_hardly_larger_than_its_bits(tmp_path: Path, bits: Weigh
     weights = sum(map(torch.numel, integers.all_codes(model.network).values()))
     assert isinstance(widths, int)
     assert path.stat().st_size < 1.1 * weights * widths / 8 + 40_000
+
+
+def test_what_is_rounded_twice_in_a_row_is_rounded_alike(tmp_path: Path) -> None:
+    """ONNX Runtime makes one rounding of two, of which it knows no more than the ranges that calibration gives."""
+    settings, kind = wanted(), NETWORKS["layers"]
+    found = made(kind, settings)
+    flows = dict(inserting.flows(found.network))
+    shared = [one for one in set(map(inserting.grid_of, flows.values())) if _users(flows, one) > 1]
+    assert shared
+    for at, flow in enumerate(flows.values()):
+        one = inserting.grid_of(flow)
+        one.set(one.scale * (1.5 if at % 2 else 0.8))
+    model = kept(tmp_path / "kept", kind, settings, found)
+    stored, images = pictures(64)
+    with torch.no_grad():
+        expected = model.network(images).numpy()
+    writing.write(model, tmp_path / "file.onnx", 18, {})
+    answers = running.logits(tmp_path / "file.onnx", stored)
+    assert np.median(np.abs(answers - expected).max(axis=1)) < 1e-4 * np.abs(expected).max()
+
+
+def _users(flows: dict[str, inserting.Flow], one: Grid) -> int:
+    return sum(inserting.grid_of(flow) is one for flow in flows.values())

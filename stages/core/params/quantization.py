@@ -2,11 +2,27 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from stages.core.params.base import NonNegative, Settings
 
-WeightBits = Annotated[int, Field(ge=1, le=8)] | Literal["ternary"]
+
+def _bits(value: object) -> object:
+    if value == "ternary" or (type(value) is int and 1 <= value <= 8):
+        return value
+    raise ValueError("1 to 8 bits, or ternary")
+
+
+WeightBits = Annotated[int | Literal["ternary"], BeforeValidator(_bits)]
 ActivationBits = Annotated[int, Field(ge=2, le=8)]
 
 
@@ -110,7 +126,10 @@ class Integer(Settings):
     """
 
     name: Literal["integer"]
-    weights: WeightBits | Auto
+    weights: Annotated[
+        Annotated[WeightBits, Tag("bits")] | Annotated[Auto, Tag("auto")],
+        Discriminator(lambda value: "auto" if isinstance(value, dict | Auto) else "bits"),
+    ]
     activations: ActivationBits
     ends: Annotated[int, Field(ge=2, le=8)]
     layers: dict[str, WeightBits]

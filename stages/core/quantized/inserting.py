@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from stages.core.quantized import grid, layerwise
 from stages.core.quantized.grid import Grid
+from stages.core.running.errors import Refusal
 
 Layer = Any  # a QuantConv2d and its like, whose attributes come from mix-ins
 config.REINIT_ON_STATE_DICT_LOAD = False  # Brevitas would build quantizers of its own whenever weights are loaded
@@ -37,6 +38,8 @@ ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 FUNCTIONS = ADDITIONS | {torch.flatten, functional.relu, functional.adaptive_avg_pool2d}
 METHODS = ADDITIONS | {"flatten"}
 
+UNKNOWN = (nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)
+
 WEIGHTS = {"weight_quant": Int8WeightPerChannelFloat, "bias_quant": Int32Bias, "return_quant_tensor": False}
 FLOWING = {"act_quant": Uint8ActPerTensorFloat, "return_quant_tensor": True}
 
@@ -44,6 +47,7 @@ FLOWING = {"act_quant": Uint8ActPerTensorFloat, "return_quant_tensor": True}
 def insert(network: nn.Module, image_size: int, equalize_iterations: int) -> tuple[nn.Module, nn.Module]:
     """The network with BatchNorm merged, in floating point and with integer layers whose grids are yet to be set."""
     network = network.cpu().eval()
+    _refuse_unknown(network)
     example = torch.linspace(-2, 2, 3 * image_size**2).view(1, 3, image_size, image_size)
     if is_simple(network):
         merged: Any = preprocess_for_quantize(network, equalize_iters=equalize_iterations)
@@ -54,6 +58,15 @@ def insert(network: nn.Module, image_size: int, equalize_iterations: int) -> tup
         integer = layerwise.quantize(copy.deepcopy(merged), course, Uint8ActPerTensorFloat, WEIGHTS)
         _set_grids(integer, course.writers)
     return merged, integer
+
+
+def _refuse_unknown(network: nn.Module) -> None:
+    for name, layer in network.named_modules():
+        if isinstance(layer, UNKNOWN):
+            raise Refusal(
+                f"layer {name} ({type(layer).__name__}) has no integer form: take a quantize.method of "
+                "another name, or another network"
+            )
 
 
 def layers(network: nn.Module) -> Iterator[tuple[str, Layer]]:
