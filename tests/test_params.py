@@ -70,7 +70,7 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ("seeds: 3", "seeds: 0", r"distill\.seeds: .*greater than or equal to 1"),
         ("views: 0", "views: -1", r"advise\.views"),
         ("weights: 4 ", "weights: 9 ", r"quantize\.method\.integer\.weights"),
-        ("weights: 4 ", "weights: binary ", r"quantize\.method\.integer\.weights.*'ternary'"),
+        ("weights: 4 ", "weights: binary ", r"quantize\.method\.integer\.weights.*1 to 8 bits, or ternary"),
         ("activations: 8", "activations: 1", r"activations: .*greater than or equal to 2"),
         ("ends: 8", "ends: 1", r"ends: .*greater than or equal to 2"),
         ("layers: {}", "layers: {conv1: 0}", r"layers\.conv1"),
