@@ -21,7 +21,7 @@ from torch.onnx import OnnxExporterError
 
 from stages.core import params, plain
 from stages.core.datasets.storage import Facts
-from stages.core.networks.artifact import Model
+from stages.core.networks.artifact import Card, Model
 from stages.core.running.errors import Refusal
 from stages.core.shipping import packing
 
@@ -136,17 +136,20 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
         "mean": json.dumps(list(card.facts.mean)),
         "std": json.dumps(list(card.facts.std)),
         "architecture": card.architecture.model_dump_json(),
-        "weights": _weights(card.quantization),
+        "weights": _weights(card),
         **facts,
     }
     helper.set_model_props(model, content)
 
 
-def _weights(quantization: params.Quantization | None) -> str:
+def _weights(card: Card) -> str:
+    quantization = card.quantization
+    if isinstance(quantization, params.Integer):
+        return ", ".join(dict.fromkeys("ternary" if bits == "ternary" else f"int{bits}" for bits in card.bits.values()))
     if isinstance(quantization, params.Half):
         return f"{quantization.name}, computed in float32"
     if isinstance(quantization, params.Float8):
         return f"float8 {quantization.format}, computed in float32"
     if isinstance(quantization, params.DynamicInt8):
         return "int8 in linear layers, float32 in all others"
-    return "int8" if quantization else "float32"
+    return "float32"
