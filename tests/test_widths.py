@@ -13,9 +13,10 @@ from stages.core.quantized.grid import Grid
 from stages.core.shipping import gate, packing, running, writing
 from tests.integer_networks import NETWORKS, WIDTHS, kept, made, pictures, wanted
 
-FLOWS = (8, 6, 4, 2)
+FLOWS = (6, 4, 2)
 FAST = [("graph", 1, 8), ("attention", 4, 6)]
-ALL = [(kind, bits, flow) for kind in NETWORKS for bits in WIDTHS for flow in FLOWS]
+PAIRS = [(bits, 8) for bits in WIDTHS] + [(4, flow) for flow in FLOWS]
+ALL = [(kind, bits, flow) for kind in NETWORKS for bits, flow in PAIRS]
 LEVELS: dict[WeightBits, int] = {**{bits: 2**bits - 1 for bits in range(3, 9)}, 2: 4, "ternary": 3, 1: 2}
 LARGE = params.ResNet9(name="resnet9", width=0.5)
 
