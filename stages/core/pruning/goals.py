@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from onnxruntime import InferenceSession
 from torch import nn
 
@@ -36,7 +37,8 @@ def file_bytes(dense: Model) -> Goal:
     def filled(network: nn.Module) -> int:
         network = copy.deepcopy(network)
         for weight in zeros.weights(network).values():
-            weight.data.masked_fill_(weight == 0, 1.0)
+            numbers = torch.linspace(1, 2, weight.numel()).view_as(weight)  # all different, which packs no better
+            weight.data = torch.where(weight == 0, numbers.to(weight), weight.data)
         return shipped(Model(network, dense.card))
 
     return _share(dense, filled)
