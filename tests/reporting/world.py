@@ -252,7 +252,7 @@ class World:
         inputs |= {name: models / name for name in ("teacher", "student", "control")}
         report.main(
             run=Run(self.root / "run"),
-            report=params.Report(title=title),
+            report=settings.report.model_copy(update={"title": title}),
             **settings.pick(("prune", "quantize", "evaluate", "export", "benchmark", "seed")),
             **inputs,
             sensitivity=self.metrics / "sensitivity.csv",

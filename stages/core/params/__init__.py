@@ -5,6 +5,7 @@ a union of small classes told apart by `name`; the function that carries out a m
 beside that function has the same names (a test holds them together).
 """
 
+from stages.core.params.budget import Budget
 from stages.core.params.data import Augment, Digits, Known, Own, Policy, Prepare, Source, source
 from stages.core.params.distillation import (
     ABOUT_LAYERS,
@@ -89,7 +90,7 @@ from stages.core.params.quantization import (
     WeightBits,
     width,
 )
-from stages.core.params.reading import load
+from stages.core.params.reading import load, load_budget
 from stages.core.params.sections import (
     Advise,
     Benchmark,

@@ -1,6 +1,7 @@
 """params.yaml, read as DVC reads it; a mistake is told in one line."""
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -8,27 +9,52 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.core.params.base import Settings
+from stages.core.params.budget import Budget
 from stages.core.params.sections import Params
 from stages.core.running.errors import Refusal
+
+Kind = TypeVar("Kind", bound=Settings)
 
 
 def load(path: Path) -> Params:
     """Read as DVC reads (YAML 1.2, where 1e-3 is a number), and stop at the first sight of a mistake."""
     if not path.is_file():
         raise Refusal(f"{path} is not there: run stages from the project's folder")
+    return _checked(Params, _content(path), path)
+
+
+def load_budget(path: Path) -> Budget:
+    """A file of its own names the limits that it sets, and no others."""
+    if not path.is_file():
+        raise Refusal(f"{path} is not there: it is a file of limits, such as docs/examples/edge.yaml")
+    found = _content(path) or {}
+    if not isinstance(found, dict):
+        raise Refusal(f"{path} holds no limits: write one a line, as in `megabytes: 5`")
+    budget = _checked(Budget, dict.fromkeys(Budget.model_fields) | found, path)
+    if budget == Budget.model_validate(dict.fromkeys(Budget.model_fields)):
+        raise Refusal(f"{path} limits nothing: set one of {', '.join(Budget.model_fields)}")
+    return budget
+
+
+def _content(path: Path) -> Any:
     try:
-        return Params.model_validate(YAML(typ="safe").load(path))
+        return YAML(typ="safe").load(path)
     except YAMLError as error:
         raise Refusal(f"{path} is not YAML: {error}") from error
+
+
+def _checked(kind: type[Kind], content: Any, path: Path) -> Kind:
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise Refusal("; ".join(f"{path}: {_explain(detail)}" for detail in error.errors())) from error
+        raise Refusal("; ".join(f"{path}: {_explain(kind, detail)}" for detail in error.errors())) from error
 
 
-def _explain(detail: ErrorDetails) -> str:
+def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
     where = [part for part in detail["loc"] if isinstance(part, str)]
     name = ".".join(str(part) for part in where)
     if detail["type"] == "extra_forbidden":
-        return f"{name} is not a parameter; allowed here: {', '.join(_names(where[:-1]))}"
+        return f"{name} is not a parameter; allowed here: {', '.join(_names(kind, where[:-1]))}"
     if not name:  # what two sections must agree on
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
@@ -38,9 +64,9 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{name}: {detail['msg']}, got {detail['input']!r}"
 
 
-def _names(where: list[str]) -> list[str]:
+def _names(kind: type[Settings], where: list[str]) -> list[str]:
     """The parameters that a section holds; a method's own name stands in the path of its section."""
-    classes: list[type[Settings]] = [Params]
+    classes: list[type[Settings]] = [kind]
     for part in where:
         classes = [found for kind in classes for found in _classes(kind, part)] or classes
     return list(dict.fromkeys(name for kind in classes for name in kind.model_fields))

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from stages.core.params import distillation
 from stages.core.params.base import Fraction, ProperFraction, Settings
+from stages.core.params.budget import Budget
 from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
 from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
@@ -171,7 +172,10 @@ class Benchmark(Settings):
 
 
 class Report(Settings):
+    """The page says which file keeps to the `budget`."""
+
     title: Annotated[str, Field(min_length=1)]
+    budget: Budget
 
 
 class Params(Settings):
