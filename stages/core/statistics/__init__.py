@@ -1,16 +1,37 @@
 """How sure a number is, and whether a difference is one."""
 
+from stages.core.statistics.families import holm
 from stages.core.statistics.intervals import Interval, mean_interval, median_interval
-from stages.core.statistics.shares import calibration_error, difference_interval, wilson
-from stages.core.statistics.verdicts import against, word
+from stages.core.statistics.means import Paired, Summary, paired, summary
+from stages.core.statistics.power import POWER, seeds_needed
+from stages.core.statistics.shares import (
+    calibration_error,
+    difference_interval,
+    equivalent_shares,
+    mcnemar,
+    paired_bootstrap,
+    wilson,
+)
+from stages.core.statistics.verdicts import against, verdict, word
 
 __all__ = [
+    "POWER",
     "Interval",
+    "Paired",
+    "Summary",
     "against",
     "calibration_error",
     "difference_interval",
+    "equivalent_shares",
+    "holm",
+    "mcnemar",
     "mean_interval",
     "median_interval",
+    "paired",
+    "paired_bootstrap",
+    "seeds_needed",
+    "summary",
+    "verdict",
     "wilson",
     "word",
 ]

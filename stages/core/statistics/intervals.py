@@ -1,6 +1,6 @@
 """Where a mean or a median lies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -10,11 +10,16 @@ ALIKE = 1e-9  # gains that differ by rounding alone
 
 
 def median_interval(values: np.ndarray, confidence: float) -> Interval:
-    """Bootstrap interval of a median; the resampling is seeded, so that equal values give equal intervals."""
+    """Bootstrap interval of a median."""
+    return bootstrapped(values, np.median, confidence)
+
+
+def bootstrapped(values: Sequence[float] | np.ndarray, found: Callable[..., object], confidence: float) -> Interval:
+    """Percentiles of what resampled values give (Efron 1979); seeded, so that equal values give equal intervals."""
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    found = stats.bootstrap((values,), np.median, confidence_level=confidence, method="percentile", rng=0)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    drawn = stats.bootstrap((values,), found, confidence_level=confidence, method="percentile", rng=0)
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def mean_interval(differences: Sequence[float], confidence: float) -> Interval | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from stages.core.statistics.intervals import ALIKE, Interval, mean_interval
 
+NOT_SHOWN = "no difference is shown"
+
 
 def word(interval: Interval | None) -> str:
     """What the interval of a gain shows; one seed shows nothing, nor do seeds that all gain as many pictures.
@@ -29,3 +31,19 @@ def against(
             low, high = interval or (None, None)
             found[control] = {"gain": sum(gains) / len(gains), "low": low, "high": high, "verdict": word(interval)}
     return found
+
+
+def verdict(
+    difference: float,
+    p: float,
+    p_equivalent: float | None,
+    confidence: float,
+    within: str,
+    sides: tuple[str, str] = ("better", "worse"),
+) -> str:
+    """A difference and equivalence are two questions: a small difference can be shown, and a large one not."""
+    equivalent = p_equivalent is not None and p_equivalent < 1 - confidence
+    if p < 1 - confidence:
+        side = sides[0] if difference > 0 else sides[1]
+        return f"{side}, yet equivalent within {within}" if equivalent else side
+    return f"equivalent within {within}" if equivalent else NOT_SHOWN
