@@ -185,7 +185,8 @@ def prepare(listing: Listing, image_size: int, scratch: Path) -> Split:
     rows = Rows(scratch / "pixels", image_size)
     labels = np.array([item.label for item in listing.items])
     facts = storage.Facts(listing.name, listing.classes, image_size, (0.5,) * 3, (0.25,) * 3, "crop")
-    storage.write(scratch / "split", (rows[n] for n in range(len(labels))), labels, facts)
+    roll = storage.Roll([item.name for item in listing.items], [one.content for one in seen], {})
+    storage.write(scratch / "split", (rows[n] for n in range(len(labels))), labels, facts, roll)
     rows.close()
     return storage.load(scratch / "split")
 

@@ -42,7 +42,8 @@ def main(
         classes = tuple(listing.classes[label] for label in numbers)
         facts = storage.Facts(listing.name, classes, prepare.image_size, mean, std, prepare.fit)
         for folder, here in chosen.items():
-            storage.write(folder, (images[n] for n in np.flatnonzero(here).tolist()), labels[here], facts)
+            places: list[int] = np.flatnonzero(here).tolist()
+            storage.write(folder, (images[n] for n in places), labels[here], facts, findings.roll(survey, places))
     rows = findings.manifest(survey)
     tables.write(manifest, list(rows[0]), rows)
     files.write_json(details, findings.details(survey) | {"image_size": prepare.image_size, "mean": mean, "std": std})

@@ -41,7 +41,8 @@ print(sum(len(labels) for _, labels in batches.in_order(pictures)))
 def test_more_than_the_memory_passes_through(tmp_path: Path) -> None:
     facts = storage.Facts("large", ("a", "b"), SIZE, (0.5,) * 3, (0.25,) * 3, "crop")
     pixels = (np.full((SIZE, SIZE, 3), number % 251, np.uint8) for number in range(PICTURES))
-    storage.write(tmp_path / "split", pixels, np.arange(PICTURES) % 2, facts)
+    roll = storage.Roll([""] * PICTURES, [""] * PICTURES, {})
+    storage.write(tmp_path / "split", pixels, np.arange(PICTURES) % 2, facts, roll)
 
     def run(how: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(

@@ -152,5 +152,10 @@ def test_pictures_are_written_as_they_come(tmp_path: Path) -> None:
         for number in range(5):
             yield np.full((4, 4, 3), number, np.uint8)
 
-    storage.write(tmp_path / "split", stream(), np.arange(5), facts)
-    assert storage.load(tmp_path / "split").images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    roll = storage.Roll(list("abcde"), list("vwxyz"), {"camera": ["A", "B", "A", "", "C, D"]})
+    storage.write(tmp_path / "split", stream(), np.arange(5), facts, roll)
+    split = storage.load(tmp_path / "split")
+    assert split.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    found = split.roll()
+    assert (list(found.names), list(found.contents)) == (roll.names, roll.contents)
+    assert {column: list(values) for column, values in found.groups.items()} == roll.groups

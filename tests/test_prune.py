@@ -111,7 +111,7 @@ def test_gradients_are_those_of_the_calibration_pictures(
         folder.mkdir()
         for other in ("train", "val"):
             (folder / other).symlink_to(prepared / other)
-        storage.write(folder / "calibration", iter(images), split.labels, split.facts)
+        storage.write(folder / "calibration", iter(images), split.labels, split.facts, split.roll())
         kept.append(run(folder, settings, taught, folder, importance=importance, controls=False)["channels"])
     weights = [artifact.read_weights(tmp_path / name / "pruned") for name in ("first", "after", "among")]
     assert kept[0] == kept[1]

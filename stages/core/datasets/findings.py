@@ -9,7 +9,9 @@ from stages.core.datasets.decoding import Seen
 from stages.core.datasets.likeness import Pair
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Listing
 from stages.core.datasets.splits import EXCLUDED, Place
+from stages.core.datasets.storage import Roll
 
+COLUMNS = ("name", "content", "class", "split", "calibration", "given", "width", "height", "mode", "note")
 LISTED = 1_000  # of a kind, by name; more are counted
 
 
@@ -22,29 +24,29 @@ class Survey:
     places: Sequence[Place]
     calibrating: Sequence[bool]
     pairs: Sequence[Pair]
+    groups: Sequence[str]
 
 
 def manifest(survey: Survey) -> list[dict[str, object]]:
     """A row for each picture, by name."""
     found = zip(survey.listing.items, survey.seen, survey.places, survey.calibrating, strict=True)
-    rows: list[dict[str, object]] = [
-        {
-            "name": item.name,
-            "content": seen.content,
-            "class": survey.listing.classes[item.label],
-            "split": place.split,
-            "calibration": int(calibrates),
-            "given": item.given,
-            "width": seen.width,
-            "height": seen.height,
-            "mode": seen.mode,
-            "note": seen.problem or place.reason,
-        }
-        for item, seen, place, calibrates in found
-    ]
-    empty: dict[str, object] = dict.fromkeys(rows[0], "")
+    columns = (*COLUMNS, *survey.groups)
+    rows: list[dict[str, object]] = []
+    for item, seen, place, calibrates in found:
+        own = (item.name, seen.content, survey.listing.classes[item.label], place.split, int(calibrates), item.given)
+        as_seen = (seen.width, seen.height, seen.mode, seen.problem or place.reason)
+        told = (item.groups[column] for column in survey.groups)
+        rows.append(dict(zip(columns, (*own, *as_seen, *told), strict=True)))
+    empty: dict[str, object] = dict.fromkeys(columns, "")
     rows += [empty | {"name": name, "split": "predict"} for name in survey.listing.unlabelled]
     return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def roll(survey: Survey, chosen: Sequence[int]) -> Roll:
+    """Of these pictures."""
+    items = [survey.listing.items[number] for number in chosen]
+    groups = {column: [item.groups[column] for item in items] for column in survey.groups}
+    return Roll([item.name for item in items], [survey.seen[number].content for number in chosen], groups)
 
 
 def metrics(survey: Survey) -> dict[str, object]:

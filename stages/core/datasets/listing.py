@@ -1,7 +1,7 @@
 """What a source tells about its pictures, before any of them is opened."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from stages.core.datasets.pictures import Picture
 
@@ -16,6 +16,7 @@ class Item:
     label: int
     open: Callable[[], Picture]
     given: str = ""  # the split that the source itself puts it in, if it does
+    groups: Mapping[str, str] = field(default_factory=dict)  # what else the source tells of it, by column
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ class Row:
     label: str
     name: str  # of the class, where a column of its own tells it
     split: str
+    groups: Mapping[str, str]  # the cells of all further columns
 
 
 def found_in(folder: Path) -> Path | None:
@@ -57,7 +59,13 @@ def read(path: Path, name: str, fence: Path | None = None) -> Listing:
     classes = tuple(dict.fromkeys(labels))
     order = {label: number for number, label in enumerate(classes)}
     items = [
-        Item(layouts.normal(row.path), order[label], partial(layouts.open_picture, place / row.path), row.split)
+        Item(
+            name=layouts.normal(row.path),
+            label=order[label],
+            open=partial(layouts.open_picture, place / row.path),
+            given=row.split,
+            groups=row.groups,
+        )
         for row, label in named
         if label
     ]
@@ -95,24 +103,28 @@ def _rows(path: Path, split: str) -> Iterator[Row]:
                 raise Refusal(f"{path} has the columns {', '.join(header)}; path and label are needed")
             for cells in reader:
                 if cells:
-                    yield _row(path, reader.line_num, cells, len(header), at, split)
+                    yield _row(f"{path}, line {reader.line_num}", cells, header, at, split)
     except UnicodeDecodeError as error:
         raise Refusal(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
     except csv.Error as error:
         raise Refusal(f"{path} is no CSV: {error}") from error
 
 
-def _row(path: Path, line: int, cells: Sequence[str], width: int, at: Mapping[str, int | None], split: str) -> Row:
-    where = f"{path}, line {line}"
-    if len(cells) != width:
-        raise Refusal(f"{where}: {len(cells)} cells under {width} columns; is a name with a comma not in quotes?")
+def _row(where: str, cells: Sequence[str], header: Sequence[str], at: Mapping[str, int | None], split: str) -> Row:
+    if len(cells) != len(header):
+        raise Refusal(f"{where}: {len(cells)} cells under {len(header)} columns; is a name with a comma not in quotes?")
     values = {role: "" if column is None else cells[column].strip() for role, column in at.items()}
     if not values["path"]:
         raise Refusal(f"{where}: the path is empty")
     told = values["split"].lower()
     if told not in SPLITS:
         raise Refusal(f"{where}: {values['split']!r} is no split; allowed: train, val, test, or nothing")
-    return Row(where, values["path"], values["label"], values["class"], split or SPLITS[told])
+    groups = {
+        column: sys.intern(cell.strip())
+        for number, (column, cell) in enumerate(zip(header, cells, strict=True))
+        if column and number not in at.values()
+    }
+    return Row(where, values["path"], values["label"], values["class"], split or SPLITS[told], groups)
 
 
 def _column(header: Sequence[str], names: Sequence[str]) -> int | None:

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from stages.core import params
-from stages.core.datasets import decoding, likeness, splits
+from stages.core.datasets import decoding, findings, likeness, splits
 from stages.core.datasets.decoding import Rows, Seen
 from stages.core.datasets.findings import Survey
 from stages.core.datasets.likeness import Pair
@@ -19,6 +19,7 @@ NAMED = 5  # broken pictures that an error names; `lightvision data check` lists
 
 def survey(listing: Listing, settings: params.Prepare, seed: int, pixels: Path) -> Survey:
     """`pixels` becomes the file of all decoded pictures. Refuses what the policy does not want left out."""
+    refuse_unknown_groups(listing, settings.groups)
     seen = decoding.decode(listing.items, settings.image_size, settings.fit, pixels)
     if settings.policy.broken == "stop":
         refuse_broken(listing, seen)
@@ -42,7 +43,7 @@ def survey(listing: Listing, settings: params.Prepare, seed: int, pixels: Path) 
     left_out = sum(place.split == EXCLUDED for place in places)
     if left_out:
         progress.note(f"{left_out} of {len(places)} pictures are left out; the manifest says why for each")
-    return Survey(listing, seen, places, calibrates, _of_the_used(pairs, contents, places))
+    return Survey(listing, seen, places, calibrates, _of_the_used(pairs, contents, places), settings.groups)
 
 
 def _of_the_used(pairs: Sequence[Pair], contents: Sequence[str], places: Sequence[Place]) -> list[Pair]:
@@ -62,6 +63,16 @@ def class_numbers(found: Survey) -> dict[int, int]:
     if len(kept) < 2:
         raise Refusal(f"{len(kept)} of {len(found.listing.classes)} classes can be learnt; at least two are needed")
     return {old: new for new, old in enumerate(kept)}
+
+
+def refuse_unknown_groups(listing: Listing, groups: Sequence[str]) -> None:
+    for column in groups:
+        if column in findings.COLUMNS:
+            raise Refusal(f"prepare.groups: {column!r} is a column of every manifest; call it otherwise in the source")
+        lacking = next((item for item in listing.items if column not in item.groups), None)
+        if lacking:
+            told = ", ".join(lacking.groups) or "nothing further, as only a CSV does"
+            raise Refusal(f"prepare.groups: no column {column!r} tells of {lacking.name}; the source tells {told}")
 
 
 def refuse_broken(listing: Listing, seen: list[Seen]) -> None:

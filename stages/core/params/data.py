@@ -44,9 +44,13 @@ class Policy(Settings):
 
 
 class Prepare(Settings):
-    """Shares are of the pictures whose split the source leaves open; `folds: 1` is no cross-validation."""
+    """Shares are of the pictures whose split the source leaves open; `folds: 1` is no cross-validation.
+
+    `groups` are further columns of a CSV, by which answers are judged apart.
+    """
 
     source: Source
+    groups: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     fit: Literal["crop", "pad", "stretch"]
     val_share: ProperFraction
@@ -62,6 +66,8 @@ class Prepare(Settings):
             raise ValueError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
         if self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} is not one of {self.folds}: they count from 0")
+        if len(set(self.groups)) < len(self.groups):
+            raise ValueError(f"groups {list(self.groups)}: each column once")
         return self
 
 
