@@ -13,6 +13,7 @@ from stages.core import words
 from stages.core.reporting import summary
 
 HERE = Path(__file__).parent
+VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])  # that altair writes for
 
 
 def render(content: dict[str, Any]) -> str:
@@ -36,6 +37,5 @@ def inline(name: str) -> Markup:
 
 @cache
 def vega() -> Markup:
-    """Vega, Vega-Lite and Vega-Embed as one script, of the version that altair writes for."""
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version))  # noqa: S704 - vl_convert's own script
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))  # noqa: S704 - vl_convert's own script
