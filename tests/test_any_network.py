@@ -120,10 +120,10 @@ def test_every_family_is_pruned_kept_and_shipped(settings: params.Params, tmp_pa
 
 CUT: dict[str, params.Network] = {
     "residual": params.ResNetForCIFAR(name="resnet20", width=1.0),
-    "depthwise": params.Mobile(name="mobilenet_v2", stem="auto", width=0.25),
     "attention": SMALL_VIT,
 }
 CUT_SLOWLY: dict[str, params.Network] = {
+    "depthwise": params.Mobile(name="mobilenet_v2", stem="auto", width=0.25),
     "bottlenecks": params.ResNet(name="resnet50", stem="small", width=0.125),
     "grouped": timm("regnetx_002"),
     "more groups": timm("resnext50_32x4d"),

@@ -14,6 +14,7 @@ from stages.core.running.errors import Refusal
 from tests.test_pruning import FACTS, NETWORKS, SIZE, alive, model, wanted
 
 
+@pytest.mark.slow
 def test_blocks_that_do_nothing_go_first_and_nothing_changes(tmp_path: Path) -> None:
     """A residual branch that is silent adds nothing; without its block the answers are the same, also from the disk."""
     settings = params.ResNet(name="resnet34", stem="small", width=0.125)

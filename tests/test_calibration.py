@@ -225,6 +225,7 @@ def test_pictures_that_are_no_numbers_are_refused(network: nn.Module) -> None:
         calibrated(network, images)
 
 
+@pytest.mark.slow
 def test_more_bits_come_nearer(network: nn.Module) -> None:
     images = pictures(8)[1]
     errors = []

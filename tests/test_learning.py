@@ -89,6 +89,7 @@ def test_few_bits_learn_and_zeros_stay(learn: Learn, tmp_path: Path, bits: param
     assert not any(isinstance(module, Normalised) for module in model.network.modules())
 
 
+@pytest.mark.slow
 def test_down_a_ladder_beside_controls(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rung as long as it says; a float control of as many epochs in all, with the same seed."""
     seen: list[tuple[str, int, int, set[int]]] = []

@@ -51,6 +51,7 @@ def names(folder: Path) -> list[str]:
     return list(dict.fromkeys(row.split(",")[0] for row in rows))
 
 
+@pytest.mark.slow
 def test_cut_by_cut(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
     found = run(prepared, settings, taught, tmp_path, steps=3, between=2, controls=False)
     assert [cut["removed"] for cut in found["steps"].values()] == pytest.approx([0.2, 0.4, 0.6], abs=0.02)
@@ -142,6 +143,7 @@ def test_channels_go_first_then_weights(prepared: Path, settings: params.Params,
     assert found["zeros"] == pytest.approx(0.5, abs=0.001)
 
 
+@pytest.mark.slow
 def test_controls_learn_as_long_as_all_the_lessons_together(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

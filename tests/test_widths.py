@@ -62,6 +62,7 @@ def test_a_large_file_is_hardly_larger_than_its_bits(tmp_path: Path, bits: Weigh
     assert path.stat().st_size < 1.1 * weights * widths / 8 + 40_000
 
 
+@pytest.mark.slow
 def test_what_is_rounded_twice_in_a_row_is_rounded_alike(tmp_path: Path) -> None:
     """ONNX Runtime makes one rounding of two, of which it knows no more than the ranges that calibration gives."""
     settings, kind = wanted(), NETWORKS["layers"]
