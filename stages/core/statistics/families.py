@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def holm(chances: Sequence[float | None]) -> list[float | None]:
     """p values, adjusted so that all of a family together err as seldom as one (Holm 1979); where no test was possible,
@@ -9,5 +11,5 @@ def holm(chances: Sequence[float | None]) -> list[float | None]:
     from statsmodels.stats.multitest import multipletests  # takes seconds
 
     tested = [p for p in chances if p is not None]
-    adjusted = iter(multipletests(tested, method="holm")[1].tolist() if tested else [])
-    return [None if p is None else next(adjusted) for p in chances]
+    adjusted = iter(np.ravel(multipletests(tested, method="holm")[1]) if tested else [])
+    return [None if p is None else float(next(adjusted)) for p in chances]

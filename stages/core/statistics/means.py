@@ -87,8 +87,8 @@ def paired(values: Sequence[float], others: Sequence[float], confidence: float, 
         sd=sd,
         low=low,
         high=high,
-        p=float(stats.ttest_1samp(differences, 0).pvalue),
-        p_wilcoxon=float(stats.wilcoxon(differences).pvalue),
+        p=float(stats.ttest_1samp(differences, 0).pvalue),  # pyright: ignore[reportAttributeAccessIssue]
+        p_wilcoxon=float(stats.wilcoxon(differences).pvalue),  # pyright: ignore[reportAttributeAccessIssue]
         d=mean / sd,
         p_equivalent=_equivalent(differences, margin) if margin else None,
         seeds_for_difference=seeds_needed(mean / sd, confidence),
