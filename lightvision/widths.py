@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from stages.core import batches, clocking, hardware, machine, params, statistics
+from stages.core import batches, hardware, machine, params, statistics
+from stages.core.clocking import timing, turns, ways
+from stages.core.clocking.tasks import Cell
 from stages.core.datasets.storage import Split
 from stages.core.machine import Machine
 from stages.core.networks import artifact
@@ -19,6 +21,7 @@ from stages.core.running import progress
 from stages.core.shipping import gate, packing, running, writing
 
 FLOAT = "float32"
+CELL = Cell(ways.ONE_THREAD, 1)
 
 
 @dataclass(frozen=True)
@@ -65,29 +68,23 @@ def compare(ladder: Ladder, beside: Sequence[Path], judging: Split, scratch: Pat
     for name, made in draws.items():
         accuracies = [files[name]["accuracy"], *(accuracy(path, judging) for path in made[1:])]
         files[name] |= {"method": ladder.methods[name].model_dump(mode="json"), "accuracies": accuracies}
-    for name, milliseconds in clocking.loading(paths).items():
-        files[name]["load_milliseconds"] = milliseconds
-    sessions = {name: running.session(path, threads=1) for name, path in paths.items()}
-    for name, timed in timings(sessions, first, judging.images[:1], benchmark).items():
-        files[name] |= timed
+    measured = turns.measure(paths, judging.images, [CELL], benchmark)
+    for name, timed in timings({name: one.calls[CELL] for name, one in measured.items()}, first, benchmark).items():
+        files[name] |= {"load_milliseconds": float(np.median(measured[name].load))} | timed
     return {"pictures": len(judging), "first": first, "machine": hardware.describe(), "files": files}
 
 
-def timings(
-    sessions: Mapping[str, Any], first: str, picture: np.ndarray, settings: params.Benchmark
-) -> dict[str, dict[str, Any]]:
+def timings(calls: Mapping[str, np.ndarray], first: str, settings: params.Benchmark) -> dict[str, dict[str, Any]]:
     """Each beside floating point and beside the first, round by round."""
-    times = clocking.interleaved(sessions, "one thread", picture, settings)
     found: dict[str, dict[str, Any]] = {}
-    for name, own in times.items():
-        found[name] = {"one_thread": clocking.timing(own, settings.confidence)}
+    for name, own in calls.items():
+        found[name] = {CELL.way.name: timing.timing(own, CELL.batch, settings.confidence)}
         ratios = {
-            f"times_faster_than_{FLOAT}": clocking.times_faster(own, times[FLOAT]),
-            "times_as_long_as_first": clocking.times_faster(times[first], own),
+            f"times_faster_than_{FLOAT}": timing.times_faster(own, calls[FLOAT], settings.confidence),
+            "times_as_long_as_first": timing.times_faster(calls[first], own, settings.confidence),
         }
-        for what, values in ratios.items():
-            low, high = statistics.median_interval(values, settings.confidence)
-            found[name] |= {what: float(np.median(values)), f"{what}_low": low, f"{what}_high": high}
+        for what, (ratio, low, high) in ratios.items():
+            found[name] |= {what: ratio, f"{what}_low": low, f"{what}_high": high}
     return found
 
 

@@ -95,12 +95,11 @@ def test_draws_differ_and_are_as_many_pictures_as_prepare_takes(
     assert np.array_equal(few.drawn(0).images, few.drawn(1).images)
 
 
-def test_ratios_are_taken_round_by_round(settings: params.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ratios_are_taken_round_by_round(settings: params.Params) -> None:
     """Float takes 6, the first 2 and the other 3 of whatever a round's unit is; the machine slows threefold."""
     units = np.array([1.0, 3.0, 1.0, 1.5])[:, None]
     times = {"float32": 6 * units, "8": 2 * units, "1": 3 * units}
-    monkeypatch.setattr(widths.clocking, "interleaved", lambda *_: times)
-    found = widths.timings(dict.fromkeys(times), "8", np.zeros(1), settings.benchmark)
+    found = widths.timings(times, "8", settings.benchmark)
     assert {name: one["times_faster_than_float32"] for name, one in found.items()} == {"float32": 1, "8": 3, "1": 2}
     assert {name: one["times_as_long_as_first"] for name, one in found.items()} == {"float32": 3, "8": 1, "1": 1.5}
     assert found["1"]["times_as_long_as_first_low"] == found["1"]["times_as_long_as_first_high"] == 1.5

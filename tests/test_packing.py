@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 from torch import nn
 
-from stages.core import clocking, params
+from stages.core import params
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact, families
 from stages.core.networks.artifact import Model
@@ -502,20 +502,3 @@ def test_each_weight_is_judged_by_itself_and_what_unpacks_is_there_once() -> Non
     stay = {tensor.name for tensor in model.graph.initializer if tensor.name.startswith("weight")}
     assert stay == {"weight-1", "weight-3", "weight-4"}
     assert [function.name for function in model.functions] == ["bits", "trimmed", "masked"]
-
-
-def test_loading_is_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that takes 3 milliseconds, one that takes 5, and a machine that stands still once."""
-    opened: list[str] = []
-    now = 0
-
-    def session(path: Path, threads: int) -> None:
-        nonlocal now
-        assert threads == 1
-        opened.append(path.stem)
-        now += {"a": 3, "b": 5}[path.stem] * 10**6 + (10**9 if len(opened) == 4 else 0)
-
-    monkeypatch.setattr(running, "session", session)
-    monkeypatch.setattr(clocking.time, "perf_counter_ns", lambda: now)
-    assert clocking.loading({"a": Path("a.onnx"), "b": Path("b.onnx")}) == {"a": 3, "b": 5}
-    assert opened == ["a", "b"] * clocking.LOADS

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from stages import benchmark, export, quantize
+from stages import export, quantize
 from stages.core import advice, evaluation, loading, machine, params
 from stages.core.batches import on_device
 from stages.core.datasets import storage
@@ -21,7 +21,7 @@ from stages.core.quantized import integers
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from stages.core.shipping import running, writing
+from stages.core.shipping import running, sessions, writing
 
 SMALL = params.ResidualCNN(name="residual_cnn", blocks=2, hidden_layers=1)
 LAYERS = 8  # the stem, two blocks of two convolutions, one shortcut, two linear layers
@@ -225,31 +225,4 @@ def test_a_file_that_is_no_model_is_named(shipped: Path, tmp_path: Path, content
     path = tmp_path / "broken.onnx"
     path.write_bytes((shipped / "pruned.onnx").read_bytes()[:3000] if content is None else content)
     with pytest.raises(Refusal, match=r"broken\.onnx does not load"):
-        running.session(path, 1)
-
-
-def test_the_benchmark_measures_the_files(
-    shipped: Path, prepared: Path, settings: params.Params, tmp_path: Path
-) -> None:
-    benchmark.main(
-        run=Run(tmp_path / "run"),
-        benchmark=settings.benchmark,
-        test=prepared / "test",
-        shipped=shipped,
-        metrics=tmp_path / "benchmark.json",
-        rounds=tmp_path / "rounds.csv",
-    )
-    found = json.loads((tmp_path / "benchmark.json").read_text())
-    assert set(found["files"]) == {*FOLDERS, export.PORTABLE}
-    assert found["machine"]["cores"] >= 1
-    split = storage.load(prepared / "test")
-    for name, file in found["files"].items():
-        path = shipped / f"{name}.onnx"
-        answers = running.logits(path, split.images).argmax(axis=1)
-        assert file["bytes"] == path.stat().st_size
-        assert file["load_milliseconds"] > 0
-        assert file["accuracy"] == (answers == split.labels).mean()
-        for threads in ("one_thread", "all_threads"):
-            assert 0 < file[threads]["low"] <= file[threads]["median"] <= file[threads]["high"]
-            assert file[threads]["median"] <= file[threads]["p95"]
-    assert found["files"]["teacher"]["one_thread"]["times_faster_than_teacher"] == 1
+        sessions.session(path, 1)

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cpuinfo
+import psutil
+import pynvml
+
+from stages.core.running import processes
 
 INSTRUCTIONS = (
     "avx2",
@@ -23,7 +27,7 @@ INSTRUCTIONS = (
     "asimddp",
     "i8mm",
 )
-PACKAGES = ("torch", "brevitas", "torch-pruning", "onnx", "onnxruntime", "numpy")
+PACKAGES = ("torch", "brevitas", "torch-pruning", "onnx", "onnxruntime", "numpy", "scipy", "zeus")
 
 
 Products = Literal["exact", "saturating"]
@@ -64,15 +68,19 @@ def multiplier(instructions: Set[str]) -> Multiplier:
     return next(found for found in MULTIPLIERS if found.instructions <= instructions)
 
 
-def describe() -> dict[str, str | int | list[str]]:
+def describe() -> dict[str, str | int | float | list[str] | None]:
     here = multiplier(_instructions())
     return {
         "cpu": _processor().get("brand_raw", platform.processor() or "unknown"),
         "cores": os.cpu_count() or 0,
+        "cores_usable": processes.cores(),
+        "memory_bytes": psutil.virtual_memory().total,
         "instructions": [name for name in INSTRUCTIONS if name in _instructions()],
         "integer_products": here.products,
         "integer_products_because": here.why,
         "governor": _governor(),
+        "load_average": load_average(),
+        "gpu": _graphics(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     } | {name: metadata.version(name) for name in PACKAGES}
@@ -87,6 +95,20 @@ def _instructions() -> set[str]:
     """Apple says nothing of its processors' instructions; all of them have the dot product."""
     flags = {flag.replace("avx512vnni", "avx512_vnni") for flag in _processor().get("flags", [])}
     return flags | ({"asimddp"} if platform.machine() == "arm64" else set())
+
+
+def load_average() -> float:
+    """Processes that ran or waited for a core, over the last minute."""
+    return round(psutil.getloadavg()[0], 2)
+
+
+def _graphics() -> str | None:
+    """The first that NVIDIA's driver knows."""
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError:
+        return None
 
 
 def _governor() -> str:

@@ -166,8 +166,11 @@ class Export(Settings):
 
 
 class Benchmark(Settings):
+    """`batches` are timed beside single pictures, which always are."""
+
     rounds: Annotated[int, Field(ge=3)]
     seconds_per_file: PositiveFloat
+    batches: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)]
     confidence: ProperFraction
 
 

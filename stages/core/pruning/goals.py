@@ -13,7 +13,7 @@ from torch import nn
 
 from stages.core import counting, zeros
 from stages.core.networks.artifact import Model
-from stages.core.shipping import running, writing
+from stages.core.shipping import sessions, writing
 
 OPSET = 18
 ROUNDS, CALLS = 7, 15  # in turns, so that whatever slows the machine slows both
@@ -57,7 +57,7 @@ def milliseconds(dense: Model) -> Goal:
 
     def removed(network: nn.Module) -> float:
         after = _exported(Model(network, dense.card), _loaded)
-        times = [[np.median(running.clock(one, picture, CALLS)) for one in (before, after)] for _ in range(ROUNDS)]
+        times = [[np.median(sessions.clock(one, picture, CALLS)) for one in (before, after)] for _ in range(ROUNDS)]
         return 1 - float(np.median([fast / slow for slow, fast in times[1:]]))
 
     return removed
@@ -77,7 +77,7 @@ def _exported(model: Model, use: Callable[[Path], Used]) -> Used:
 
 
 def _loaded(path: Path) -> InferenceSession:
-    return running.session(path, threads=1)
+    return sessions.session(path, threads=1)
 
 
 GOALS: Mapping[str, Callable[[Model], Goal]] = {

@@ -3,7 +3,6 @@
 import json
 import math
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,23 +12,11 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 
-from stages.core.running.errors import Refusal
 from stages.core.shipping import steps
+from stages.core.shipping.sessions import session
 from stages.core.shipping.steps import Operators
 
 BATCH = 256
-
-
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """`threads` 0 takes every core."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own errors have no base class in common but this
-        raise Refusal(f"{path} does not load in ONNX Runtime: {error}") from error
 
 
 def logits(path: Path, images: np.ndarray, parts: int | None = None) -> np.ndarray:
@@ -41,16 +28,6 @@ def logits(path: Path, images: np.ndarray, parts: int | None = None) -> np.ndarr
     batches = np.array_split(images, parts or math.ceil(len(images) / BATCH))
     answers = [running.run(None, {"images": np.ascontiguousarray(batch)})[0] for batch in batches]
     return np.concatenate([np.asarray(answer) for answer in answers])
-
-
-def clock(session: onnxruntime.InferenceSession, picture: np.ndarray, calls: int) -> np.ndarray:
-    feed = {"images": picture}
-    milliseconds = np.empty(calls)
-    for call in range(calls):
-        began = time.perf_counter_ns()
-        session.run(None, feed)
-        milliseconds[call] = (time.perf_counter_ns() - began) / 1e6
-    return milliseconds
 
 
 def facts(path: Path) -> dict[str, str]:
@@ -68,8 +45,11 @@ def tensor_bytes(path: Path) -> int:
 
 def zeros(path: Path) -> float:
     """The share of exact zeros in the weights of convolutions and linear layers; of integers, the codes count."""
-    matrices = list(weights(folded(path)).values())
-    return 1 - sum(int(np.count_nonzero(matrix)) for matrix in matrices) / sum(matrix.size for matrix in matrices)
+    return zero_weights(path) / sum(matrix.size for matrix in weights(folded(path)).values())
+
+
+def zero_weights(path: Path) -> int:
+    return sum(matrix.size - int(np.count_nonzero(matrix)) for matrix in weights(folded(path)).values())
 
 
 def weights(graph: GraphProto) -> dict[str, np.ndarray]:
