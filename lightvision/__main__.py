@@ -5,13 +5,19 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightvision import bench, data, models, study
+from lightvision import bench, best, check, compare, data, models, study
 from stages.core.running.errors import Refusal
 
 Add = Callable[[Any, str], None]
 
 # commands by themselves, each with the function that adds its parser
-ALONE: Mapping[str, Add] = {"models": models.add, "study": study.add}
+ALONE: Mapping[str, Add] = {
+    "models": models.add,
+    "study": study.add,
+    "best": best.add,
+    "compare": compare.add,
+    "check": check.add,
+}
 
 # groups of commands: what one is for, and for each action a function that adds its parser
 GROUPS: Mapping[str, tuple[str, Mapping[str, Add]]] = {

@@ -3,7 +3,6 @@
 Accuracy here is of val. What test says of the file that was taken is told afterwards, and chooses nothing.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Line:
-    """One limit and what was found; `beyond` is by how much it is missed, in parts of the limit, or in points / 100."""
+    """One limit and what was found; `beyond` is by how much it is missed, in parts of the limit, or as a share where it
+    is one, and zero where nothing was measured.
+    """
 
     name: str
     limit: float
@@ -81,6 +82,7 @@ def candidates(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> l
     """Every file that metrics/benchmark.json and metrics/export.json tell of."""
     try:
         best = exported[BASELINE]["accuracy"]
+        _same_files(benchmarked["files"], exported)
         return [
             Candidate(
                 name=name,
@@ -94,9 +96,16 @@ def candidates(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> l
             for name, facts in benchmarked["files"].items()
         ]
     except (KeyError, TypeError, AttributeError) as error:
-        raise Refusal(
-            f"the metrics of export and benchmark lack {error} or are not of one run: `dvc repro benchmark` writes them"
-        ) from error
+        raise Refusal(f"the metrics of export and benchmark lack {error}: `dvc repro benchmark` writes them") from error
+
+
+def _same_files(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> None:
+    for name, facts in benchmarked.items():
+        if facts["bytes"] != exported[name]["bytes"]:
+            raise Refusal(
+                f"export wrote {exported[name]['bytes']:,} bytes of {name}, benchmark saw {facts['bytes']:,}: these "
+                "metrics are not of one run; `dvc repro benchmark` writes them"
+            )
 
 
 def judge(candidate: Candidate, budget: params.Budget) -> list[Line]:
@@ -109,7 +118,7 @@ def _line(name: str, limit: float, candidate: Candidate) -> Line:
     found = rule.found(candidate)
     asked = f"{rule.title}: at {'least' if rule.least else 'most'} {rule.told(limit)}"
     if found is None:
-        return Line(name, limit, None, False, math.inf, f"{asked}, not measurable here: fails")
+        return Line(name, limit, None, False, 0.0, f"{asked}, not measurable here: fails")
     beyond = rule.beyond(limit, found)
     passed = beyond == 0
     said = f"{asked}, found {rule.told(found)}: {'passes' if passed else 'fails'}"

@@ -1,5 +1,6 @@
 """params.yaml, read as DVC reads it; a mistake is told in one line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,16 +25,20 @@ def load(path: Path) -> Params:
 
 
 def load_budget(path: Path) -> Budget:
-    """A file of its own names the limits that it sets, and no others."""
     if not path.is_file():
         raise Refusal(f"{path} is not there: it is a file of limits, such as docs/examples/edge.yaml")
     found = _content(path) or {}
     if not isinstance(found, dict):
         raise Refusal(f"{path} holds no limits: write one a line, as in `megabytes: 5`")
-    budget = _checked(Budget, dict.fromkeys(Budget.model_fields) | found, path)
-    if budget == Budget.model_validate(dict.fromkeys(Budget.model_fields)):
-        raise Refusal(f"{path} limits nothing: set one of {', '.join(Budget.model_fields)}")
-    return budget
+    return limits(found, path)
+
+
+def limits(asked: Mapping[str, Any], where: object) -> Budget:
+    """A budget of its own names the limits that it sets, and no others."""
+    found = _checked(Budget, dict.fromkeys(Budget.model_fields) | dict(asked), where)
+    if not any(limit is not None for limit in found.model_dump().values()):
+        raise Refusal(f"{where} limits nothing: set one of {', '.join(Budget.model_fields)}")
+    return found
 
 
 def _content(path: Path) -> Any:
@@ -43,11 +48,11 @@ def _content(path: Path) -> Any:
         raise Refusal(f"{path} is not YAML: {error}") from error
 
 
-def _checked(kind: type[Kind], content: Any, path: Path) -> Kind:
+def _checked(kind: type[Kind], content: Any, where: object) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise Refusal("; ".join(f"{path}: {_explain(kind, detail)}" for detail in error.errors())) from error
+        raise Refusal("; ".join(f"{where}: {_explain(kind, detail)}" for detail in error.errors())) from error
 
 
 def _explain(kind: type[Settings], detail: ErrorDetails) -> str:

@@ -142,11 +142,11 @@ def _attempt(act: Callable[[], object]) -> str:
         act()
     except Exception as error:  # noqa: BLE001 - MLflow, its database and its server may raise anything; journals wait
         traceback.print_exc()
-        return _root(error)
+        return root_cause(error)
     return ""
 
 
-def _root(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """MLflow wraps what happened in words of its own; a refused connection or a locked database says more."""
     while inner := error.__cause__ or error.__context__:
         error = inner
