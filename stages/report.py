@@ -1,9 +1,10 @@
 """One page for a person's eyes: every number comes from what the other stages wrote down."""
 
 from stages.core import params
-from stages.core.reporting import content, findings, lineage, rendering
+from stages.core.reporting import content, findings, lineage, origin, rendering
 from stages.core.reporting import studies as sweeps
 from stages.core.reporting.findings import Findings
+from stages.core.reporting.settings import Asked
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
 
@@ -28,6 +29,9 @@ def main(
     sensitivity: Input,
     classes: Input,
     confusion: Input,
+    reliability: Input,
+    robustness: Input,
+    subgroups: Input,
     curves: Input,
     studies: Input,
     answers: Input,
@@ -53,7 +57,11 @@ def main(
         classes=findings.read_classes(classes),
         confusion=findings.read_confusion(confusion),
         curves=findings.read_curves(curves),
+        reliability=findings.read_reliability(reliability),
+        robustness=findings.read_robustness(robustness),
+        subgroups=findings.read_subgroups(subgroups),
         answers=findings.read_answers(answers, control=distillation.control is not None),
+        attention=findings.read_attention(answers),
     )
     folders = {
         "teacher": teacher,
@@ -63,6 +71,7 @@ def main(
         "quantized": quantized_model,
     }
     pedigree = lineage.read(folders, shipped / "quantized.onnx", distillation)
-    asked = content.Asked(report, prune, quantize, evaluate, export, benchmark, seed)
-    gathered = content.gather(found, pedigree, answers, sweeps.read(studies), asked)
+    asked = Asked(report, prune, quantize, evaluate, export, benchmark, seed)
+    source = origin.find("report", benchmarked)
+    gathered = content.gather(found, pedigree, source, answers, sweeps.read(studies), asked)
     page.write_text(rendering.render(gathered), encoding="utf-8")

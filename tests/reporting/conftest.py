@@ -7,7 +7,9 @@ import pytest
 from stages.core import params
 from stages.core.reporting import charts, pruning_charts, quantization_charts, rendering
 from stages.core.running import sources
-from tests.reporting.world import LESSON, NETWORKS, Build, Page, World, distilled, without_control
+from tests.reporting.numbers import LESSON, NETWORKS, distilled
+from tests.reporting.reader import Page
+from tests.reporting.world import Build, World, without_control
 
 
 @pytest.fixture

@@ -15,16 +15,9 @@ from stages.core.reporting import charts, findings
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
-from tests.reporting.world import (
-    LESSON,
-    NETWORKS,
-    SHIPPED,
-    Build,
-    Page,
-    World,
-    distilled,
-    share,
-)
+from tests.reporting.numbers import LESSON, NETWORKS, SHIPPED, distilled
+from tests.reporting.reader import Page, share
+from tests.reporting.world import Build, World
 
 
 @pytest.mark.parametrize(

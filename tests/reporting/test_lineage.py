@@ -10,7 +10,9 @@ from stages.core import params
 from stages.core.reporting import findings, lineage
 from stages.core.running import files
 from stages.core.running.errors import Refusal
-from tests.reporting.world import LESSON, PARENTS, Build, World, distilled, meet_parents, share
+from tests.reporting.numbers import LESSON, PARENTS, distilled
+from tests.reporting.reader import share
+from tests.reporting.world import Build, World, meet_parents
 
 
 def test_wrong_parent_stops_the_report(tmp_path: Path, build: Build) -> None:

@@ -13,17 +13,9 @@ from stages.core.reporting import charts, examples, findings
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from tests import wiring
-from tests.reporting.world import (
-    CLASSES,
-    LESSON,
-    NETWORKS,
-    PARENTS,
-    QUANTIZED,
-    Build,
-    Page,
-    World,
-    share,
-)
+from tests.reporting.numbers import CLASSES, LESSON, NETWORKS, PARENTS, QUANTIZED
+from tests.reporting.reader import Page, share
+from tests.reporting.world import Build, World
 
 
 def test_every_step_shows_its_own_numbers(world: World, page: Page) -> None:

@@ -11,7 +11,9 @@ from stages.core import params
 from stages.core.reporting import pruning
 from stages.core.running import sources
 from stages.core.running.errors import Refusal
-from tests.reporting.world import LESSON, PRUNED, Build, Page, World, share
+from tests.reporting.numbers import LESSON, PRUNED
+from tests.reporting.reader import Page, share
+from tests.reporting.world import Build, World
 
 SPACE = "\N{NO-BREAK SPACE}"
 SEEDS = {

@@ -12,7 +12,9 @@ from stages.core import params
 from stages.core.reporting import findings, quantization
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
-from tests.reporting.world import LESSON, MACHINE, METHOD, OPERATORS, QUANTIZED, Build, Page, World, meet_parents, share
+from tests.reporting.numbers import LESSON, MACHINE, METHOD, OPERATORS, QUANTIZED
+from tests.reporting.reader import Page, share
+from tests.reporting.world import Build, World, meet_parents
 
 SPACE = "\N{NO-BREAK SPACE}"
 SEEDS = {

@@ -175,9 +175,12 @@ class Benchmark(Settings):
 
 
 class Report(Settings):
-    """The page says which file keeps to the `budget`."""
+    """The page says which file keeps to the `budget`. Networks whose accuracy differs by less than the `margin` are
+    equivalent.
+    """
 
     title: Annotated[str, Field(min_length=1)]
+    margin: ProperFraction
     budget: Budget
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from stages.core.reporting.classes import pair_counts
 from stages.core.reporting.findings import NETWORKS, SHIPPED, Findings, Lesson
-from stages.core.reporting.tables import pair_counts
 
 Specification = dict[str, Any]
 Chart = alt.LayerChart | alt.FacetChart  # as altair types what `properties` returns
@@ -21,6 +21,15 @@ CURVES = {
     "quantize": ("quantized",),
 }
 RUNG = "at"  # widths of the ladder are called at-8, at-6
+TIPS = {
+    "megabytes": "MB",
+    "milliseconds": "ms",
+    "milliseconds_low": "ms from",
+    "milliseconds_high": "ms to",
+    "millijoules": "mJ",
+    "millijoules_low": "mJ from",
+    "millijoules_high": "mJ to",
+}
 FAINT = 0.3  # opacity of the seeds whose student does not go on
 ROOM = 1.5  # beside the outermost points on a logarithmic axis
 SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
@@ -29,12 +38,7 @@ COUNTS_FIT = 24  # classes; in more, a count has no room in its cell
 
 
 def everything(findings: Findings) -> dict[str, Specification]:
-    rows = trade_off_rows(findings)
-    charts = {
-        "size": trade_off(rows, "megabytes", "file, MB (log)", None),
-        "latency": trade_off(rows, "milliseconds", "latency on one thread, ms (log)", "milliseconds"),
-        "confusion": confusion(findings),
-    }
+    charts = {name: trade_off(*cost) for name, cost in costs(findings).items()} | {"confusion": confusion(findings)}
     for name, networks in CURVES.items():
         if not was_taught(findings, networks):
             continue
@@ -65,22 +69,35 @@ def shape() -> alt.Shape:
 # ----------------------------------------------------------------------------------------- accuracy for cost
 
 
+def costs(findings: Findings) -> dict[str, tuple[list[dict[str, Any]], str, str]]:
+    """What accuracy is held against: the rows, the name of the cost, and its title. Only what was measured."""
+    rows = trade_off_rows(findings)
+    found = {
+        "size": (rows, "megabytes", "file, MB (log)"),
+        "latency": (rows, "milliseconds", "latency on one thread, ms (log)"),
+    }
+    measured = [row for row in rows if "millijoules" in row]
+    return found | ({"energy": (measured, "millijoules", "energy of a picture, mJ (log)")} if measured else {})
+
+
 def trade_off_rows(findings: Findings) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in SHIPPED:
         file = getattr(findings.benchmarked.files, name)
-        rows.append(
-            {
-                "network": name,
-                "accuracy": file.accuracy * 100,
-                "accuracy_low": file.accuracy_low * 100,
-                "accuracy_high": file.accuracy_high * 100,
-                "megabytes": file.bytes / 1e6,
-                "milliseconds": file.one_thread.median,
-                "milliseconds_low": file.one_thread.low,
-                "milliseconds_high": file.one_thread.high,
-            }
-        )
+        row = {
+            "network": name,
+            "accuracy": file.accuracy * 100,
+            "accuracy_low": file.accuracy_low * 100,
+            "accuracy_high": file.accuracy_high * 100,
+            "megabytes": file.bytes / 1e6,
+            "milliseconds": file.one_thread.median,
+            "milliseconds_low": file.one_thread.low,
+            "milliseconds_high": file.one_thread.high,
+        }
+        if file.joules:
+            spent = {"": file.joules.per_picture, "_low": file.joules.low, "_high": file.joules.high}
+            row |= {f"millijoules{end}": joules * 1e3 for end, joules in spent.items()}
+        rows.append(row)
     return rows
 
 
@@ -98,7 +115,7 @@ def front(rows: list[dict[str, Any]], cost: str) -> list[str]:
     return [row["network"] for row in rows if not beaten(row)]
 
 
-def trade_off(rows: list[dict[str, Any]], cost: str, title: str, spread: str | None) -> Chart:
+def trade_off(rows: list[dict[str, Any]], cost: str, title: str) -> Chart:
     lowest, highest = min(row["accuracy_low"] for row in rows), max(row["accuracy_high"] for row in rows)
     room = (highest - lowest) / 10
     heights = alt.Scale(domain=[max(0, lowest - room), min(100, highest + room)], nice=False)
@@ -116,14 +133,13 @@ def trade_off(rows: list[dict[str, Any]], cost: str, title: str, spread: str | N
         alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
         alt.Tooltip("accuracy_low:Q", title="from", format=".2f"),
         alt.Tooltip("accuracy_high:Q", title="to", format=".2f"),
-        alt.Tooltip("megabytes:Q", title="MB", format=".3~f"),
-        alt.Tooltip("milliseconds:Q", title="ms", format=".3~g"),
+        *(alt.Tooltip(f"{name}:Q", title=said, format=".3~g") for name, said in TIPS.items() if name in rows[0]),
     ]
     dots = base.mark_point(filled=True, size=130, opacity=1).encode(x=x, y="accuracy:Q", shape=shape(), tooltip=tips)
     layers = [bars, dots]
-    if spread:
+    if f"{cost}_low" in rows[0]:
         sides = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
-            x=alt.X(f"{spread}_low:Q"), x2=f"{spread}_high:Q", y="accuracy:Q"
+            x=alt.X(f"{cost}_low:Q"), x2=f"{cost}_high:Q", y="accuracy:Q"
         )
         layers.insert(1, sides)
     description = f"Accuracy with its interval against {title}; the same numbers stand in the table of every step."

@@ -1,51 +1,50 @@
-"""All that stands on the page, gathered in the order in which it is read."""
+"""All that stands in the report, gathered in the order in which it is read.
+
+`tables` and `charts` are by name: whoever writes them elsewhere than on the page finds all of them there.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core import params, words
+from stages.core import words
 from stages.core.reporting import (
+    attention,
     charts,
+    classes,
     comparison,
     examples,
     gate,
+    judging_charts,
     pruning,
     pruning_charts,
     quantization,
     quantization_charts,
+    recommendation,
+    speed,
     studies,
     study_charts,
     summary,
-    tables,
+    tabulation,
 )
+from stages.core.reporting.comparison import Comparison
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.lineage import Pedigree
+from stages.core.reporting.origin import SHORT, Origin
+from stages.core.reporting.recommendation import Recommendation
+from stages.core.reporting.settings import Asked
 from stages.core.reporting.studies import Study
 
 PAIRS = (
     ("quantized", "teacher"),
+    ("pruned", "teacher"),
     ("student", "teacher"),
     ("student", "control"),
     ("pruned", "student"),
     ("quantized", "pruned"),
 )
 SMALL = 64  # pixels; smaller pictures are enlarged as they are, without smoothing
-COMMONEST = 12
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The settings that the page tells."""
-
-    report: params.Report
-    prune: params.Prune
-    quantize: params.Quantize
-    evaluate: params.Evaluate
-    export: params.Export
-    benchmark: params.Benchmark
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -59,60 +58,69 @@ class Lesson:
 
 
 def gather(
-    found: Findings, pedigree: Pedigree, answers: Path, swept: Mapping[str, Study], asked: Asked
+    found: Findings, pedigree: Pedigree, origin: Origin, answers: Path, swept: Mapping[str, Study], asked: Asked
 ) -> dict[str, Any]:
-    confidence = asked.evaluate.confidence
     wanted = [pair for pair in PAIRS if set(pair) <= set(found.networks)]
-    pairs = {pair: comparison.compare(found.answers, *pair, confidence) for pair in wanted}
+    pairs = comparison.compare(found.answers, wanted, asked.evaluate.confidence, asked.report.margin)
+    taken = recommendation.recommend(found, asked.report.budget)
     return {
         "title": asked.report.title,
         "seed": asked.seed,
         "found": found,
         "networks": found.networks,
-        "level": words.level(confidence),
+        "level": words.level(asked.evaluate.confidence),
         "file_level": words.level(asked.benchmark.confidence),
         "limits": asked.export,
         "gate_level": words.level(asked.export.confidence),
         "comparisons": list(pairs.values()),
+        "tables": tabulation.everything(found, pedigree, taken, list(pairs.values()), asked),
         "charts": _charts(found) | _study_charts(swept),
-        "examples": examples.read(answers, found.answers),
-        **_first_screen(found, pairs["quantized", "teacher"], asked),
+        **_first_screen(found, taken, pairs, asked),
         "studies": swept,
         "said": studies,
-        **_steps(found, asked),
-        **_distillation(found, pairs.get(("student", "control")), asked),
-        "pruning": _pruning(found, asked),
-        "quantization": _quantization(found, pedigree, asked),
-        "gate": _gate(found, asked),
-        **_classes(found),
-        **_origin(found, pedigree),
+        **_steps(found),
+        **_distillation(found, pairs.get(("student", "control"))),
+        "pruning": {"asked": pruning.asked(asked.prune), "verdicts": pruning.against(found.pruned).verdicts()},
+        "quantization": _quantization(found, asked),
+        "gate": _gate(found),
+        **_judged(found, answers),
+        **_classes(found, answers),
+        "measured": speed.told(found.benchmarked),
+        **_origin(found, pedigree, origin),
     }
 
 
-def _first_screen(found: Findings, against_teacher: comparison.Comparison, asked: Asked) -> dict[str, Any]:
+def _first_screen(
+    found: Findings, taken: Recommendation, pairs: Mapping[tuple[str, str], Comparison], asked: Asked
+) -> dict[str, Any]:
+    """The portable file answers as the quantized network; the teacher is beside nobody."""
+    network = taken.name if taken.name in found.networks else "quantized"
+    beside = pairs.get((network, "teacher"))
     return {
-        "headline": summary.headline(found),
-        "against_teacher": summary.against_teacher(against_teacher, asked.evaluate.confidence),
+        "recommended": taken,
+        "headline": summary.headline(found, taken),
+        "against_teacher": summary.against_teacher(beside) if beside else "",
         "caution": summary.caution(asked.seed, found),
-        "noise": summary.noise(found),
-        "noisy_means": summary.NOISY,
-        "tiles": summary.tiles(found),
+        "noise": speed.noise(found.benchmarked),
+        "tiles": summary.tiles(found, taken),
     }
 
 
 def _charts(found: Findings) -> dict[str, charts.Specification]:
-    return charts.everything(found) | pruning_charts.everything(found) | quantization_charts.everything(found)
+    drawn: dict[str, charts.Specification] = {}
+    for module in (charts, pruning_charts, quantization_charts, judging_charts):
+        drawn |= module.everything(found)
+    return drawn
 
 
 def _study_charts(swept: Mapping[str, Study]) -> dict[str, charts.Specification]:
     return {f"study-{name}": charts.specification(study_charts.draw(study)) for name, study in swept.items()}
 
 
-def _steps(found: Findings, asked: Asked) -> dict[str, Any]:
-    rows = charts.trade_off_rows(found)
+def _steps(found: Findings) -> dict[str, Any]:
     return {
-        "steps": tables.steps(found, asked.evaluate.confidence, asked.benchmark.confidence),
-        "fronts": {"size": charts.front(rows, "megabytes"), "latency": charts.front(rows, "milliseconds")},
+        "fronts": {name: charts.front(rows, cost) for name, (rows, cost, _) in charts.costs(found).items()},
+        "energy": found.benchmarked.energy,
         "lessons": [lesson for lesson in _lessons(found) if charts.was_taught(found, lesson.networks)],
     }
 
@@ -136,82 +144,79 @@ def _lessons(found: Findings) -> list[Lesson]:
     ]
 
 
-def _distillation(found: Findings, twins: comparison.Comparison | None, asked: Asked) -> dict[str, Any]:
-    lessons = {"student": found.distilled.student, "control": found.distilled.control}
+def _distillation(found: Findings, twins: Comparison | None) -> dict[str, Any]:
     return {
         "distillation": summary.distillation(found),
-        "pair_on_test": summary.pair_on_test(twins, asked.evaluate.confidence) if twins else "",
+        "pair_on_test": summary.pair_on_test(twins) if twins else "",
         "goes_on": summary.goes_on(found),
         "teaching": summary.teaching(found),
-        "seeds": tables.seeds(found),
-        "twins": [(name, lesson, getattr(found.evaluated, name)) for name, lesson in lessons.items() if lesson],
     }
 
 
-def _pruning(found: Findings, asked: Asked) -> dict[str, Any]:
-    return {
-        "asked": pruning.asked(asked.prune),
-        "before_and_after": pruning.before_and_after(found, asked.benchmark.confidence),
-        "verdicts": pruning.against(found.pruned).verdicts(),
-        "seeds": pruning.against(found.pruned).table(),
-        "lessons": pruning.lessons(found.pruned),
-        "cuts": pruning.cuts(found.pruned),
-        "layers": pruning.layers(found.pruned),
-        "heads": pruning.heads(found.pruned),
-        "scan": pruning.scan(found.sensitivity),
-    }
-
-
-def _quantization(found: Findings, pedigree: Pedigree, asked: Asked) -> dict[str, Any]:
-    told, controlled = found.quantized, quantization.against(found.quantized)
-    taken = pedigree.models["quantized"].quantization
+def _quantization(found: Findings, asked: Asked) -> dict[str, Any]:
     return {
         "asked": quantization.method(asked.quantize.method),
-        "recovery": quantization.recovery(asked.quantize, told),
-        "accuracies": quantization.accuracies(told),
-        "verdicts": controlled.verdicts(),
-        "seeds": controlled.table(),
-        "layers": quantization.layers(told),
-        "flowing": quantization.flowing(told),
-        "flows": quantization.flows(told),
-        "choices": quantization.choices(told),
-        "tried": quantization.tried(told, taken) if taken else [],
-        "scan": quantization.scan(told),
+        "recovery": quantization.recovery(asked.quantize, found.quantized),
+        "verdicts": quantization.against(found.quantized).verdicts(),
+        "flowing": quantization.flowing(found.quantized),
     }
 
 
-def _gate(found: Findings, asked: Asked) -> dict[str, Any]:
+def _gate(found: Findings) -> dict[str, Any]:
     file, machine = found.exported.quantized, found.benchmarked.machine
     return {
-        "parity": gate.parity(found, asked.export),
-        "contents": gate.contents(found),
-        "operators": gate.operators(file.operators),
         "conversions": gate.conversions(file.operators),
         "portable": gate.portable(file, machine),
         "integer_share": file.tensor_bytes / found.exported.pruned.tensor_bytes,
     }
 
 
-def _classes(found: Findings) -> dict[str, Any]:
-    classes = tables.per_class(found)
+def _judged(found: Findings, answers: Path) -> dict[str, Any]:
     return {
-        "many_classes": len(classes) > charts.COUNTS_FIT,
-        "classes": classes,
-        "worst_class": tables.worst_class(classes),
-        "confusions": tables.confusions(found.confusion, COMMONEST),
+        "kinds": judging_charts.kinds(found),
+        "looking": attention.read(answers / "attention", found.attention),
+        "layers_looked_at": found.attention.layers,
+        "why_not_looking": found.attention.reason,
     }
 
 
-def _origin(found: Findings, pedigree: Pedigree) -> dict[str, Any]:
+def _classes(found: Findings, answers: Path) -> dict[str, Any]:
+    scores, kept = classes.scores(found), examples.read(answers, found.answers)
+    commonest = classes.confusions(found.confusion, tabulation.COMMONEST)
+    failures = examples.failures(kept, commonest)
+    shown = {one.number for failure in failures for one in failure.pictures}
+    return {
+        "many_classes": len(scores) > charts.COUNTS_FIT,
+        "worst_class": classes.worst_class(scores),
+        "failures": failures,
+        "examples": [one for one in kept if one.number not in shown],
+        "kept": len(kept),
+    }
+
+
+def _origin(found: Findings, pedigree: Pedigree, origin: Origin) -> dict[str, Any]:
     labels = pedigree.models["quantized"].facts
     machine = found.benchmarked.machine
     others = machine.model_extra or {}
     return {
+        "origin": origin,
+        "digests": {
+            "commit": origin.commit[:SHORT],
+            "dvc.lock, without the report": origin.lock[:SHORT],
+            "data, as prepared": origin.data[:SHORT],
+            "test pictures": found.evaluated.test[:SHORT],
+        },
         "chain": pedigree.chain,
         "dataset": labels.dataset,
         "image_size": labels.image_size,
         "small": labels.image_size < SMALL,
         "class_names": ", ".join(labels.classes),
-        "machine": {name: ", ".join(value) if isinstance(value, list) else value for name, value in others.items()},
+        "machine": {name: _machine(value) for name, value in others.items()},
         "products": f"{machine.integer_products}: {machine.integer_products_because}",
     }
+
+
+def _machine(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_machine(one)}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

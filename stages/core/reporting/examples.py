@@ -1,6 +1,7 @@
 """Test pictures, carried inside the page."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,23 @@ def read(folder: Path, answers: pd.DataFrame) -> list[Example]:
             mistake=not row["right"],
         )
         for row in order.to_dict("records")
+    ]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One confusion, with those of its pictures that were kept."""
+
+    actual: str
+    predicted: str
+    count: int
+    pictures: list[Example]
+
+
+def failures(kept: Sequence[Example], commonest: Sequence[tuple[str, str, int]]) -> list[Failure]:
+    return [
+        Failure(actual, predicted, count, [one for one in kept if (one.label, one.answer) == (actual, predicted)])
+        for actual, predicted, count in commonest
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from stages.core import words
 from stages.core.params import Export
+from stages.core.reporting import sheets, speed, tables
 from stages.core.reporting.findings import PORTABLE, SHIPPED, FewerBits, File, Findings, Machine, Operators, Shipped
 from stages.core.reporting.sheets import Cell, Row, Table, row
 
@@ -22,14 +23,11 @@ def parity(found: Findings, limits: Export) -> Table:
     for name, (exported, measured) in files(found).items():
         network = getattr(found.evaluated, name, None)
         cells = [
-            Cell(words.percent(exported.agreement)),
-            Cell(
-                words.points(-exported.accuracy_drop),
-                (words.points_interval(-exported.drop_high, -exported.drop_low),),
-            ),
-            Cell(words.tiny(exported.largest_difference)),
-            Cell(words.percent(network.accuracy)) if network else Cell(quiet="not judged"),
-            Cell(words.percent(measured.accuracy)),
+            sheets.share(exported.agreement),
+            sheets.points(-exported.accuracy_drop, -exported.drop_high, -exported.drop_low),
+            sheets.number(exported.largest_difference, words.tiny(exported.largest_difference)),
+            sheets.share(network.accuracy) if network else sheets.absent("not judged"),
+            sheets.share(measured.accuracy),
             Cell("passed") if passed(exported, found.exported.pruned, limits) else Cell(warning="not passed"),
         ]
         rows.append(Row(f"{name}.onnx", "", cells))
@@ -55,12 +53,12 @@ def contents(found: Findings) -> Table:
 def _contents(name: str, exported: Shipped, measured: File) -> Row:
     return row(
         f"{name}.onnx",
-        words.whole(exported.bytes),
-        words.whole(exported.ideal_bytes),
-        words.percent(exported.bytes / exported.ideal_bytes - 1),
-        words.whole(exported.tensor_bytes),
-        f"{measured.integer_kernels} of {measured.integer_kernels + measured.float_kernels}",
-        f"{words.milliseconds(measured.one_thread.median)}{words.SPACE}ms",
+        sheets.count(exported.bytes),
+        sheets.count(exported.ideal_bytes),
+        sheets.share(exported.bytes / exported.ideal_bytes - 1),
+        sheets.count(exported.tensor_bytes),
+        tables.kernels(measured),
+        speed.time(measured.one_thread),
     )
 
 
@@ -75,7 +73,7 @@ def operators(found: Operators | None) -> list[Table]:
 
 
 def _counted(used: Mapping[str, int]) -> Cell:
-    return Cell(words.whole(sum(used.values())), tuple(f"{name} {count}" for name, count in used.items()))
+    return sheets.count(sum(used.values()), *(f"{name} {count}" for name, count in used.items()))
 
 
 def conversions(found: Operators | None) -> str:

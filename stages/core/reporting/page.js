@@ -18,19 +18,32 @@ for (const place of document.querySelectorAll("[data-chart]")) {
   }).catch((error) => { place.textContent = `This chart could not be drawn: ${error.message}`; });
 }
 
-function order(table, column, button) {
-  const rising = button.getAttribute("aria-sort") !== "ascending";
-  const body = table.tBodies[0];
-  const compare = ({ dataset: one, textContent: name }, { dataset: two, textContent: other }) =>
-    "value" in one ? one.value - two.value : name.localeCompare(other, undefined, { numeric: true });
-  const rows = [...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column]));
-  body.append(...(rising ? rows : rows.reverse()));
-  for (const head of table.tHead.rows[0].cells) head.removeAttribute("aria-sort");
-  button.setAttribute("aria-sort", rising ? "ascending" : "descending");
+const known = (cell) => "value" in cell.dataset || cell.textContent.trim() !== "";
+
+function compare(one, other) {
+  if ("value" in one.dataset && "value" in other.dataset) return one.dataset.value - other.dataset.value;
+  return one.textContent.localeCompare(other.textContent, undefined, { numeric: true });
 }
 
-for (const table of document.querySelectorAll("table.sortable")) {
+function order(table, column, head) {
+  const rising = head.getAttribute("aria-sort") !== "ascending";
+  for (const body of table.tBodies) {
+    const rows = [...body.rows], cells = (row) => row.cells[column];
+    const numbers = rows.some((row) => "value" in cells(row).dataset);
+    const told = (row) => numbers ? "value" in cells(row).dataset : known(cells(row));
+    const sorted = rows.filter(told).sort((a, b) => compare(cells(a), cells(b)) * (rising ? 1 : -1));
+    body.append(...sorted, ...rows.filter((row) => !told(row)));
+  }
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+}
+
+for (const table of document.querySelectorAll("main table")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
-    head.querySelector("button").addEventListener("click", () => order(table, column, head));
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    button.addEventListener("click", () => order(table, column, head));
+    head.append(button);
   });
 }

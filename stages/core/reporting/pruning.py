@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from stages.core import params, words
+from stages.core.reporting import sheets, speed
 from stages.core.reporting.findings import Findings, Learner, Lesson, Pruned, Timing, Width
-from stages.core.reporting.sheets import Cell, Controlled, Row, Table, row, without_empty_columns, zeros
+from stages.core.reporting.sheets import Cell, Controlled, Row, Table, row, without_empty_columns
 
 NAMES: Mapping[str, str] = {"pruned": "pruned", "uncut": "uncut", "from-scratch": "from scratch"}
 NOUNS: Mapping[str, str] = {"uncut": "the uncut student", "from-scratch": "the same shape from scratch"}
@@ -53,40 +54,35 @@ def before_and_after(found: Findings, timing_confidence: float) -> Table:
         _latency("Latency, one thread", student.one_thread, pruned.one_thread, timing_confidence),
         _latency("Latency, all threads", student.all_threads, pruned.all_threads, timing_confidence),
     ]
-    return Table("Before and after", "", ("student", "pruned", "Change"), rows)
+    return Table("Before and after", "Measure", ("student", "pruned", "Change"), rows)
 
 
 def _sizes(pruned: Pruned) -> Iterator[Row]:
     before, after = pruned.before, pruned.after
     yield row(
-        "Parameters", words.whole(before.parameters), words.whole(after.parameters), _less(pruned.parameters_removed)
+        "Parameters", sheets.count(before.parameters), sheets.count(after.parameters), _less(pruned.parameters_removed)
     )
     if pruned.zeros:
-        yield row("Parameters that are not zero", "", words.whole(after.nonzero), "")
-        yield row("Zeros", "", words.percent(pruned.zeros), "", hint="of convolutions and linear layers")
-    macs = words.whole(before.macs), words.whole(after.macs), _less(pruned.macs_removed)
+        yield row("Parameters that are not zero", "", sheets.count(after.nonzero), "")
+        yield row("Zeros", "", sheets.share(pruned.zeros), "", hint="of convolutions and linear layers")
+    macs = sheets.count(before.macs), sheets.count(after.macs), _less(pruned.macs_removed)
     yield row("Multiply-accumulates", *macs, hint="for one picture")
-    sizes = words.megabytes(before.bytes), words.megabytes(after.bytes), _less(pruned.bytes_removed)
-    yield row("File", *sizes, hint="float32 ONNX")
+    sizes = (sheets.number(size, words.megabytes(size)) for size in (before.bytes, after.bytes))
+    yield row("File", *sizes, _less(pruned.bytes_removed), hint="float32 ONNX")
 
 
-def _less(removed: float) -> str:
-    return f"{words.percent(abs(removed))} {'less' if removed >= 0 else 'more'}"
+def _less(removed: float) -> Cell:
+    return sheets.number(-removed, f"{words.percent(abs(removed))} {'less' if removed >= 0 else 'more'}")
 
 
 def _latency(label: str, before: Timing, after: Timing, confidence: float) -> Row:
     """Where both times lie in their intervals, their ratio lies between those of the ends (Bonferroni)."""
-    least, most = before.low / after.high, before.high / after.low
+    times, least, most = before.median / after.median, before.low / after.high, before.high / after.low
     joint = words.level(max(0.0, 2 * confidence - 1))
     spread = f"[{least:.2f},{words.SPACE}{most:.2f}] at {joint} or more"
     unsure = "no difference is shown" if least <= 1 <= most else ""
-    ratio = Cell(words.faster(before.median / after.median), (spread,), unsure)
-    return Row(label, f"median, {words.level(confidence)} interval", [_timing(before), _timing(after), ratio])
-
-
-def _timing(timing: Timing) -> Cell:
-    spread = f"[{words.milliseconds(timing.low)},{words.SPACE}{words.milliseconds(timing.high)}]"
-    return Cell(f"{words.milliseconds(timing.median)}{words.SPACE}ms", (spread,), "noisy" if timing.noisy else "")
+    ratio = Cell(words.faster(times), (spread,), unsure, value=times, low=least, high=most)
+    return Row(label, f"median, {words.level(confidence)} interval", [speed.time(before), speed.time(after), ratio])
 
 
 # ------------------------------------------------------------------------------------------- against the controls
@@ -102,11 +98,11 @@ def lessons(pruned: Pruned) -> list[Table]:
         return []
     learnt: dict[Learner, Lesson] = {"pruned": pruned, **pruned.controls}
     rows = [
-        row(NAMES[name], words.percent(one.val_accuracy), f"{one.val_loss:.3f}", f"{one.best_epoch} of {one.epochs}")
+        row(NAMES[name], sheets.share(one.val_accuracy), sheets.loss(one.val_loss), sheets.epoch(one))
         for name, one in learnt.items()
     ]
     title = f"Seed {next(iter(pruned.seeds))}, which goes on"
-    return [Table(title, "", ("Val accuracy", "Val loss", "Best epoch"), rows)]
+    return [Table(title, "Network", ("Val accuracy", "Val loss", "Best epoch"), rows)]
 
 
 # ------------------------------------------------------------------------------------------ cuts, layers, the scan
@@ -117,8 +113,8 @@ def cuts(pruned: Pruned) -> list[Table]:
     if len(pruned.steps) == 1:
         return []
     rows = [
-        row(number, words.percent(one.removed), zeros(one.zeros), words.percent(one.val_accuracy))
-        for number, one in pruned.steps.items()
+        row(cut, sheets.share(one.removed), sheets.zeros(one.zeros), sheets.share(one.val_accuracy))
+        for cut, one in pruned.steps.items()
     ]
     heads = (f"Gone, of the {pruned.of}", "Zeros", "Val accuracy before recovery")
     return [without_empty_columns(Table("Cut by cut", "Cut", heads, rows))]
@@ -127,14 +123,16 @@ def cuts(pruned: Pruned) -> list[Table]:
 def layers(pruned: Pruned) -> Table:
     """In network order; a layer that keeps its channels may still have zeros."""
     names = dict.fromkeys((*pruned.channels, *pruned.zeros_by_layer))
-    rows = [row(name, *_kept(pruned.channels.get(name)), zeros(pruned.zeros_by_layer.get(name))) for name in names]
+    rows = [
+        row(name, *_kept(pruned.channels.get(name)), sheets.zeros(pruned.zeros_by_layer.get(name))) for name in names
+    ]
     return without_empty_columns(Table("Each layer", "Layer", ("Channels before", "After", "Kept", "Zeros"), rows))
 
 
-def _kept(width: Width | None) -> tuple[str, str, str]:
+def _kept(width: Width | None) -> tuple[Cell, Cell, Cell]:
     if width is None:
-        return "", "", ""
-    return words.whole(width.before), words.whole(width.after), words.percent(width.after / width.before)
+        return Cell(), Cell(), Cell()
+    return sheets.count(width.before), sheets.count(width.after), sheets.share(width.after / width.before)
 
 
 def heads(pruned: Pruned) -> list[Table]:
@@ -142,8 +140,8 @@ def heads(pruned: Pruned) -> list[Table]:
     return [Table("Heads of attention", "Attention", ("Heads", "Dimensions of each"), rows)] if rows else []
 
 
-def _arrow(width: Width) -> str:
-    return f"{width.before} → {width.after}"
+def _arrow(width: Width) -> Cell:
+    return sheets.number(width.after, f"{width.before} → {width.after}")
 
 
 def scan(sensitivity: pd.DataFrame) -> list[Table]:
@@ -151,7 +149,7 @@ def scan(sensitivity: pd.DataFrame) -> list[Table]:
     shares = sorted(set(sensitivity["share"]))
     columns = (sensitivity[name].tolist() for name in ("layer", "share", "val_accuracy", "val_loss"))
     places = {
-        (name, share): Cell(words.percent(accuracy), (f"loss {loss:.3f}",))
+        (name, share): sheets.share(accuracy, None, None, f"loss {loss:.3f}")
         for name, share, accuracy, loss in zip(*columns, strict=True)
     }
     names = dict.fromkeys(name for name, _ in places)

@@ -1,12 +1,14 @@
 """What fewer bits cost, where, and what learning with them brings; in words, rows and columns."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stages.core import params, words
+from stages.core.reporting import sheets
 from stages.core.reporting.findings import Choice, FewBits, Quantized, Tried
-from stages.core.reporting.sheets import Cell, Controlled, Row, Table, row, without_empty_columns, zeros
+from stages.core.reporting.sheets import Cell, Controlled, Row, Table, row, without_empty_columns
 
 NAMES: Mapping[str, str] = {"float": "floating point", "rounded": "rounded at last"}
 NOUNS: Mapping[str, str] = {
@@ -22,6 +24,7 @@ CLAIMS: Mapping[tuple[str, str], str] = {
     ("rounded", "not shown"): "Rounding after the same epochs in floating point may do as well.",
 }
 CORRECTED: Mapping[str, str] = {"moments": "means and spreads corrected", "bias": "biases corrected", "nothing": ""}
+LEVELS = 3  # of ternary weights
 INPUT = ".act_quant"  # the end of the name that Brevitas gives a place between layers
 
 
@@ -121,10 +124,10 @@ def accuracies(found: Quantized) -> Table:
     if found.recovery:
         steps["Learnt on"] = found.val_accuracy
     rows = [
-        row(name, words.percent(accuracy), words.points(accuracy - found.val_accuracy_before) if at else "")
+        row(name, sheets.share(accuracy), sheets.points(accuracy - found.val_accuracy_before) if at else "")
         for at, (name, accuracy) in enumerate(steps.items())
     ]
-    return Table("Accuracy on val", "", ("Accuracy on val", "Difference, points"), rows)
+    return Table("Accuracy on val", "Step", ("Accuracy on val", "Difference, points"), rows)
 
 
 def against(found: Quantized) -> Controlled:
@@ -141,9 +144,12 @@ def layers(found: Quantized) -> Table:
     return without_empty_columns(Table("Each layer", "Layer", heads, rows))
 
 
-def _layer(one: FewBits) -> Iterator[str]:
-    yield from (str(one.bits), words.whole(one.weights), words.whole(one.levels), zeros(one.zeros))
-    yield from (words.percent(one.error.nearest), words.percent(one.error.chosen)) if one.error else ("", "")
+def _layer(one: FewBits) -> Iterator[Cell]:
+    yield sheets.number(math.log2(LEVELS) if one.bits == "ternary" else one.bits, str(one.bits))
+    yield from (sheets.count(one.weights), sheets.count(one.levels), sheets.zeros(one.zeros))
+    yield from (
+        (sheets.share(error) for error in (one.error.nearest, one.error.chosen)) if one.error else (Cell(), Cell())
+    )
 
 
 def flowing(found: Quantized) -> str:
@@ -159,7 +165,7 @@ def flows(found: Quantized) -> list[Table]:
     """Places that are all alike are told by the text."""
     if len(set(found.flows.values())) < 2:
         return []
-    rows = [row(name.removesuffix(INPUT), str(bits)) for name, bits in found.flows.items()]
+    rows = [row(name.removesuffix(INPUT), sheets.count(bits)) for name, bits in found.flows.items()]
     return [Table("What flows between layers", "Place", ("Bits",), rows)]
 
 
@@ -177,8 +183,9 @@ def choices(found: Quantized) -> list[Table]:
 
 
 def _choice(one: Choice) -> Cell:
-    details = f"loss {one.val_loss:.4f}", f"{words.whole(one.bytes)}{words.SPACE}B"
-    return Cell(words.percent(one.val_accuracy), details)
+    return sheets.share(
+        one.val_accuracy, None, None, f"loss {one.val_loss:.4f}", f"{words.whole(one.bytes)}{words.SPACE}B"
+    )
 
 
 # -------------------------------------------------------------------------------------------------- what was looked at
@@ -188,14 +195,15 @@ def tried(found: Quantized, taken: params.Quantization) -> list[Table]:
     if not found.tried:
         return []
     rows = [_tried(one, taken) for one in found.tried]
-    return [Table("Ways to calibrate", "Way", ("Val accuracy", "Val loss", ""), rows)]
+    return [Table("Ways to calibrate", "Way", ("Val accuracy", "Val loss", "Taken"), rows)]
 
 
 def _tried(one: Tried, taken: params.Quantization) -> Row:
     way = one.way
     said = _calibration(way.range, way.equalize_iterations, way.correct, way.zero_points)
     chosen = all(value == getattr(taken, name) for name, value in way)
-    return row(", ".join(filter(None, said)), words.percent(one.val_accuracy), f"{one.val_loss:.4f}", "taken" * chosen)
+    loss = sheets.number(one.val_loss, f"{one.val_loss:.4f}")
+    return row(", ".join(filter(None, said)), sheets.share(one.val_accuracy), loss, "taken" * chosen)
 
 
 def scan(found: Quantized) -> list[Table]:
@@ -204,8 +212,8 @@ def scan(found: Quantized) -> list[Table]:
         row(
             place.removesuffix(INPUT),
             "weights" if place in found.layers else "what flows",
-            words.percent(accuracy),
-            words.points(accuracy - found.val_accuracy_before),
+            sheets.share(accuracy),
+            sheets.points(accuracy - found.val_accuracy_before),
         )
         for place, accuracy in sorted(found.alone.items(), key=lambda one: one[1])
     ]

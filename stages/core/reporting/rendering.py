@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.core import words
-from stages.core.reporting import summary
 
 HERE = Path(__file__).parent
 VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])  # that altair writes for
@@ -24,8 +23,7 @@ def render(content: dict[str, Any]) -> str:
     environment.filters |= {
         "percent": words.percent,
         "whole": words.whole,
-        "points": words.points,
-        "chance": summary.probability,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
     template = environment.get_template("page.html.jinja")
     return template.render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())

@@ -7,34 +7,86 @@ from statistics import mean
 from typing import Any
 
 from stages.core import words
-from stages.core.reporting.findings import Against
+from stages.core.reporting.findings import Against, Lesson
+
+MEAN = "Mean"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`quiet` says why there is no number."""
+    """`value` is the number itself, by which a column is ordered, with the ends of its interval; `quiet` says why there
+    is none.
+    """
 
     text: str = ""
     details: tuple[str, ...] = ()
     warning: str = ""
     quiet: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
+    """One that is a `total` of the others stays beneath them, however they are ordered."""
+
     label: str
     hint: str
     cells: list[Cell]
+    total: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """`corner` stands above the labels of the rows."""
+    """`corner` stands above the labels of the rows, `note` tells how to read them."""
 
     title: str
     corner: str
     heads: tuple[str, ...]
     rows: list[Row]
+    note: str = ""
+
+    @property
+    def wordy(self) -> tuple[bool, ...]:
+        """Which columns hold no number."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        return tuple(all(cell.value is None for cell in column) for column in columns)
+
+
+def share(value: float, low: float | None = None, high: float | None = None, *details: str) -> Cell:
+    between = (words.interval(low, high),) if low is not None and high is not None else ()
+    return Cell(words.percent(value), (*between, *details), value=value, low=low, high=high)
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> Cell:
+    """A difference of two shares."""
+    between = (words.points_interval(low, high),) if low is not None and high is not None else ()
+    return Cell(words.points(value), between, value=value, low=low, high=high)
+
+
+def count(value: int, *details: str) -> Cell:
+    return Cell(words.whole(value), details, value=value)
+
+
+def number(value: float, text: str, *details: str) -> Cell:
+    """Said as `text`."""
+    return Cell(text, details, value=value)
+
+
+def loss(value: float) -> Cell:
+    return number(value, f"{value:.3f}")
+
+
+def epoch(lesson: Lesson) -> Cell:
+    """The one that was kept."""
+    if not lesson.epochs:
+        return absent("not trained")
+    return number(lesson.best_epoch, f"{lesson.best_epoch} of {lesson.epochs}")
+
+
+def absent(why: str) -> Cell:
+    return Cell(quiet=why)
 
 
 @dataclass(frozen=True)
@@ -43,8 +95,8 @@ class Verdict:
     reason: str
 
 
-def row(label: str, *texts: str, hint: str = "") -> Row:
-    return Row(label, hint, [Cell(text) for text in texts])
+def row(label: str, *cells: str | Cell, hint: str = "", total: bool = False) -> Row:
+    return Row(label, hint, [Cell(cell) if isinstance(cell, str) else cell for cell in cells], total)
 
 
 def without_empty_columns(table: Table) -> Table:
@@ -55,8 +107,8 @@ def without_empty_columns(table: Table) -> Table:
     return replace(table, heads=heads, rows=rows)
 
 
-def zeros(share: float | None) -> str:
-    return words.percent(share) if share else ""
+def zeros(found: float | None) -> Cell:
+    return share(found) if found else Cell()
 
 
 @dataclass(frozen=True)
@@ -94,15 +146,15 @@ class Controlled:
             return []
         learners = (self.own, *self.against)
         told = {f"Seed {seed}": [found[name] for name in learners] for seed, found in self.seeds.items()}
-        told["Mean"] = [self._mean(name) for name in learners]
-        rows = [row(label, *_differences(*found)) for label, found in told.items()]
+        told[MEAN] = [self._mean(name) for name in learners]
+        rows = [row(label, *_differences(*found), total=label == MEAN) for label, found in told.items()]
         heads = chain.from_iterable((self.names[name], "Difference, points") for name in self.against)
-        return [Table("Each seed", "", (self.own, *heads), rows)]
+        return [Table("Each seed", "Seed", (self.own, *heads), rows)]
 
     def _mean(self, name: str) -> float:
         return mean(found[name] for found in self.seeds.values())
 
 
-def _differences(own: float, *others: float) -> list[str]:
-    beside = ((words.percent(other), words.points(own - other)) for other in others)
-    return [words.percent(own), *chain.from_iterable(beside)]
+def _differences(own: float, *others: float) -> list[Cell]:
+    beside = ((share(other), points(own - other)) for other in others)
+    return [share(own), *chain.from_iterable(beside)]

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from stages.core import words
 from stages.core.reporting import findings
 from stages.core.reporting.findings import Found
+from stages.core.running.errors import Refusal
 
 Place = str | int | float  # along an axis
 SHOWN = ("helps", "hurts")
@@ -131,9 +132,9 @@ def read(folder: Path) -> dict[str, Study]:
     found = {path.stem: findings.read(path, Study) for path in sorted(folder.glob("*.json"))}
     for name, study in found.items():
         if any(set(point.at) != set(study.axes) for point in study.points):
-            raise findings.Refusal(f"{folder / name}.json: a point lies on other axes than the study's")
+            raise Refusal(f"{folder / name}.json: a point lies on other axes than the study's")
         if reason := objection(study.values, study.y):
-            raise findings.Refusal(f"{folder / name}.json: {reason}")
+            raise Refusal(f"{folder / name}.json: {reason}")
     return found
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from stages.core import words
+from stages.core.reporting import comparison, speed
 from stages.core.reporting.comparison import Comparison
-from stages.core.reporting.findings import SHIPPED, Findings
-
-NOISY = "the interval is too wide to rank files that are close"
+from stages.core.reporting.findings import File, Findings
+from stages.core.reporting.recommendation import Recommendation
 
 
 @dataclass(frozen=True)
@@ -16,29 +16,33 @@ class Tile:
     detail: str
 
 
-def headline(findings: Findings) -> str:
-    shipped = findings.benchmarked.files.quantized
+def headline(found: Findings, taken: Recommendation) -> str:
+    shipped = speed.files(found.benchmarked)[taken.name]
     accuracy = f"{words.percent(shipped.accuracy)} {words.interval(shipped.accuracy_low, shipped.accuracy_high)}"
-    return (
-        f"quantized.onnx: {words.megabytes(shipped.bytes)}, {_gains(findings)}, accuracy {accuracy} on "
-        f"{words.plural(findings.benchmarked.pictures, 'test picture')}"
-    )
+    gains = "" if taken.name == "teacher" else f", {_gains(found, shipped)}"
+    pictures = words.plural(found.benchmarked.pictures, "test picture")
+    return f"{taken.name}.onnx: {words.megabytes(shipped.bytes)}{gains}, accuracy {accuracy} on {pictures}"
 
 
-def _gains(findings: Findings) -> str:
-    shipped, teacher = findings.benchmarked.files.quantized, findings.benchmarked.files.teacher
-    size, speed = words.smaller(teacher.bytes / shipped.bytes), words.faster(shipped.one_thread.times_faster)
-    joint = "compared with" if "equally" in size + speed else "than"
-    return f"{size} and {speed} {joint} the teacher"
+def _gains(found: Findings, shipped: File) -> str:
+    teacher = found.benchmarked.files.teacher
+    size, pace = words.smaller(teacher.bytes / shipped.bytes), words.faster(shipped.one_thread.times_faster)
+    joint = "compared with" if "equally" in size + pace else "than"
+    return f"{size} and {pace} {joint} the teacher"
 
 
-def against_teacher(found: Comparison, confidence: float) -> str:
+def against_teacher(found: Comparison) -> str:
     """In plain words, also where they are unwelcome."""
-    if not found.shown:
-        reach = f"{words.points(found.low)} to {words.points(found.high)} points ({words.level(confidence)} interval)"
-        return f"{_observed(found)}; no difference is shown. The true one may lie anywhere from {reach}."
-    margin = f"on {words.plural(found.lost, 'picture')} only the teacher is right, on {found.won:,} only this network"
-    return f"{_observed(found)}, and the pictures show it: {margin} ({chance(found.p)})."
+    alike = f", though they are {found.verdict.rpartition('yet ')[2]}" if found.shown and found.equivalent else ""
+    if found.shown:
+        margin = f"on {words.plural(found.lost, 'picture')} only the teacher is right"
+        told = f"{margin}, on {found.won:,} only this network ({comparison.chance(found.p)}, corrected)"
+        return f"{_observed(found)}, and the pictures show it: {told}{alike}."
+    if found.equivalent:
+        return f"{_observed(found)}; no difference is shown, and the two are {found.verdict}."
+    low, high = (words.points(end) for end in found.interval)
+    reach = f"{low} to {high} points ({words.level(found.confidence)} interval)"
+    return f"{_observed(found)}; no difference is shown. The true one may lie anywhere from {reach}."
 
 
 def _observed(found: Comparison) -> str:
@@ -46,14 +50,6 @@ def _observed(found: Comparison) -> str:
         return "It is right exactly as often as the teacher"
     size = words.points(abs(found.difference)).removeprefix("+")
     return f"It {'gains' if found.difference > 0 else 'loses'} {size} points against the teacher"
-
-
-def chance(p: float) -> str:
-    return f"p {probability(p)}" if p < 0.001 else f"p = {probability(p)}"
-
-
-def probability(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def caution(seed: int, findings: Findings) -> str:
@@ -66,15 +62,9 @@ def caution(seed: int, findings: Findings) -> str:
     )
 
 
-def noise(findings: Findings) -> str:
-    """Which timings should not be trusted to the last digit."""
-    noisy = [name for name in SHIPPED if getattr(findings.benchmarked.files, name).one_thread.noisy]
-    return f"Noisy timing of {words.listed(noisy)} on one thread: {NOISY}." if noisy else ""
-
-
-def tiles(findings: Findings) -> list[Tile]:
-    files = findings.benchmarked.files
-    shipped, teacher = files.quantized, files.teacher
+def tiles(found: Findings, taken: Recommendation) -> list[Tile]:
+    """The recommended file beside the teacher's."""
+    shipped, teacher = speed.files(found.benchmarked)[taken.name], found.benchmarked.files.teacher
     times = words.milliseconds(shipped.one_thread.median), words.milliseconds(teacher.one_thread.median)
     spread = words.interval(shipped.accuracy_low, shipped.accuracy_high)
     kernels = shipped.integer_kernels + shipped.float_kernels
@@ -126,16 +116,17 @@ CLAIMS = {
 }
 
 
-def pair_on_test(found: Comparison, confidence: float) -> str:
+def pair_on_test(found: Comparison) -> str:
     """The first seed's student against its control."""
     if not found.lost + found.won:
         return "On test, the student that goes on and its control are right on the very same pictures."
     alone = f"{words.plural(found.won, 'test picture')} only the student is right, on {found.lost:,} only the control"
-    reason = f"The student that goes on and its control, on test: on {alone} (exact McNemar test, {chance(found.p)})."
+    test = f"exact McNemar test, corrected {comparison.chance(found.p)}"
+    reason = f"The student that goes on and its control, on test: on {alone} ({test})."
     if not found.shown:
         return f"{reason} No difference is shown for this pair."
-    better = "student" if found.won > found.lost else "control"
-    return f"{reason} The {better} of this pair is better, more than chance would have it at {words.level(confidence)}."
+    better, level = "student" if found.won > found.lost else "control", words.level(found.confidence)
+    return f"{reason} The {better} of this pair is better, more than chance would have it at {level}."
 
 
 def goes_on(findings: Findings) -> str:

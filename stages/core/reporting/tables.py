@@ -1,209 +1,181 @@
-"""What the page shows in rows and columns, already in words."""
+"""The networks beside each other: what they answer, what they take, and who learnt what."""
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import mean
 
-import pandas as pd
-
 from stages.core import words
-from stages.core.lineage import PARENTS
-from stages.core.reporting.findings import SHIPPED, File, Findings, Judged, Timing
-from stages.core.reporting.sheets import Cell, Row
+from stages.core.reporting import sheets
+from stages.core.reporting.findings import SHIPPED, Beside, Companion, File, Findings, Judged, Lesson
+from stages.core.reporting.sheets import MEAN, Cell, Row, Table
 
-NOT_SHIPPED, NO_PARENT, REFERENCE = Cell(quiet="not shipped"), Cell(quiet="no parent"), Cell(quiet="reference")
-
-
-def steps(findings: Findings, confidence: float, timing_confidence: float) -> dict[str, list[Row]]:
-    """Every network is a column, every measurement a row."""
-    level, timing_level = words.level(confidence), words.level(timing_confidence)
-    return {
-        "Answers on test": _answers(findings, f"{level} interval (Wilson)"),
-        "Size": _size(findings),
-        "Latency of the file": _latency(findings, f"median, {timing_level} interval, p95"),
-    }
+NOT_SHIPPED = sheets.absent("not shipped")
 
 
-def _answers(findings: Findings, interval: str) -> list[Row]:
-    judged: list[Judged] = [getattr(findings.evaluated, name) for name in findings.networks]
-    return [
-        Row(
-            "Accuracy",
-            interval,
-            [
-                Cell(words.percent(one.accuracy), (words.interval(one.accuracy_low, one.accuracy_high),))
-                for one in judged
-            ],
-        ),
-        Row("Loss", "cross entropy", [Cell(f"{one.loss:.3f}") for one in judged]),
-        Row("Macro F1", "mean over the classes", [Cell(words.percent(one.macro_f1)) for one in judged]),
-        Row("Calibration error", "expected, ECE", [Cell(words.percent(one.calibration_error)) for one in judged]),
-        Row("Agreement", "same answer as another", [_agreement(findings, name) for name in findings.networks]),
-    ]
+def judged(found: Findings) -> dict[str, Judged]:
+    return {name: getattr(found.evaluated, name) for name in found.networks}
 
 
-def _agreement(findings: Findings, name: str) -> Cell:
-    if name not in PARENTS:
-        return NO_PARENT
-    return Cell(words.percent(getattr(findings.evaluated, name).agreement), (f"with {PARENTS[name]}",))
-
-
-@dataclass(frozen=True)
-class Seed:
-    name: str
-    student: str
-    control: str
-    difference: str
-
-
-def seeds(findings: Findings) -> list[Seed]:
-    """Val accuracies of each seed and their mean; one student alone needs no table."""
-    found = findings.distilled
-    pairs = [(f"Seed {seed}", twins.student, twins.control) for seed, twins in found.seeds.items()]
-    if len(pairs) > 1:
-        controls = [control for _, _, control in pairs if control is not None]
-        students = mean(student for _, student, _ in pairs)
-        pairs.append(("Mean", students, mean(controls) if controls else None))
-    elif found.control is None:
-        return []
-    return [_seed(*pair) for pair in pairs]
-
-
-def _seed(name: str, student: float, control: float | None) -> Seed:
-    if control is None:
-        return Seed(name, words.percent(student), "", "")
-    return Seed(name, words.percent(student), words.percent(control), words.points(student - control))
-
-
-def _size(findings: Findings) -> list[Row]:
-    teacher = findings.benchmarked.files.teacher
-    parameters = _of_files(
-        findings, lambda file: _share(words.whole(file.parameters), file.parameters, teacher.parameters)
+def answers(found: Findings) -> Table:
+    top = found.evaluated.top
+    rows = [Row(name, "", _answers(one)) for name, one in judged(found).items()]
+    heads = ("Accuracy", f"Among the first {top}", "Macro F1", "Loss", "Calibration error", "Worst class, recall")
+    note = (
+        f"Of the networks on {words.plural(found.evaluated.pictures, 'test picture')}, which chose nothing. In "
+        f"brackets {words.level(found.evaluated.confidence)} intervals (Wilson); loss is cross entropy, the "
+        "calibration error the expected one (ECE). The worst class was found by its recall: its interval does not "
+        "know of that."
     )
-    macs = _of_files(findings, lambda file: _share(words.millions(file.macs), file.macs, teacher.macs))
-    if "control" in findings.networks:
-        twin, place = findings.distilled, findings.networks.index("control")
-        parameters[place] = _share(words.whole(twin.parameters), twin.parameters, teacher.parameters)
-        macs[place] = _share(words.millions(twin.macs), twin.macs, teacher.macs)
+    return Table("Answers on test", "Network", heads, rows, note)
+
+
+def _answers(one: Judged) -> list[Cell]:
+    worst = one.worst_class
     return [
-        Row("Parameters", "and share of the teacher's", parameters),
-        Row("Multiply-accumulates", "for one picture", macs),
-        Row(
-            "File",
-            "ONNX, and share of the teacher's",
-            _of_files(
-                findings,
-                lambda file: Cell(
-                    words.megabytes(file.bytes),
-                    (f"{words.whole(file.bytes)}{words.SPACE}B", words.percent(file.bytes / teacher.bytes)),
-                ),
-            ),
-        ),
-        Row("Weights", "as stored in the file", _of_files(findings, lambda file: Cell(file.weights))),
-        *_packed(findings),
-        Row("Kernels", "convolutions and matrix products", _of_files(findings, kernels)),
+        sheets.share(one.accuracy, one.accuracy_low, one.accuracy_high),
+        sheets.share(one.top_accuracy, one.top_accuracy_low, one.top_accuracy_high),
+        sheets.share(one.macro_f1),
+        sheets.loss(one.loss),
+        sheets.share(one.calibration_error),
+        sheets.share(worst.recall, worst.recall_low, worst.recall_high, worst.name),
     ]
 
 
-def _packed(findings: Findings) -> list[Row]:
-    """Where any file stores weights in fewer bits than it computes with."""
-    shipped = {name: getattr(findings.exported, name) for name in SHIPPED}
-    if not any(file.packed for file in shipped.values()):
-        return []
-    cells = {
-        name: Cell(words.plural(file.packed, "tensor"), (f"{words.percent(file.zeros)} zeros",))
-        for name, file in shipped.items()
+def sizes(found: Findings) -> Table:
+    """Shares are of the teacher's."""
+    teacher = found.benchmarked.files.teacher
+    columns: dict[str, Callable[[str, File], Cell]] = {
+        "Parameters": lambda _, file: _part(words.whole(file.parameters), file.parameters, teacher.parameters),
+        "Not zero": lambda _, file: _part(words.whole(file.nonzero), file.nonzero, teacher.nonzero),
+        "Multiply-accumulates": lambda _, file: _part(words.millions(file.macs), file.macs, teacher.macs),
+        "File": lambda _, file: _bytes(file.bytes, teacher.bytes),
+        "After gzip": lambda _, file: _bytes(file.gzip_bytes, teacher.gzip_bytes),
+        "Weights": lambda _, file: Cell(file.weights),
     }
-    hint = "in as few bits as their numbers need"
-    return [Row("Packed", hint, [cells.get(name, NOT_SHIPPED) for name in findings.networks])]
+    if any(getattr(found.exported, name).packed for name in SHIPPED):
+        columns["Packed"] = lambda name, _: _packed(found, name)
+    columns["Integer kernels"] = lambda _, file: kernels(file)
+    rows = [Row(name, "", [show(name, file) for show in columns.values()]) for name, file in _shipped(found).items()]
+    if found.distilled.control:
+        rows.insert(1, _control(found, teacher, list(columns)))
+    note = (
+        "Percentages are of the teacher's; multiply-accumulates are for one picture. Kernels are convolutions and "
+        "matrix products, counted in the graph that ONNX Runtime runs."
+    )
+    return Table("Size", "File", tuple(columns), rows, note)
+
+
+def _shipped(found: Findings) -> dict[str, File]:
+    return {name: getattr(found.benchmarked.files, name) for name in SHIPPED}
+
+
+def _part(text: str, part: int, whole: int) -> Cell:
+    return sheets.number(part, text, words.percent(part / whole))
+
+
+def _bytes(size: int, teacher: int) -> Cell:
+    exact = f"{words.whole(size)}{words.SPACE}B"
+    return sheets.number(size, words.megabytes(size), exact, words.percent(size / teacher))
+
+
+def _packed(found: Findings, name: str) -> Cell:
+    file = getattr(found.exported, name)
+    return sheets.number(file.packed, words.plural(file.packed, "tensor"), f"{words.percent(file.zeros)} zeros")
 
 
 def kernels(file: File) -> Cell:
-    return Cell(f"{file.integer_kernels} of {file.integer_kernels + file.float_kernels} integer")
+    whole = file.integer_kernels + file.float_kernels
+    return sheets.number(file.integer_kernels, f"{file.integer_kernels} of {whole}")
 
 
-def _share(text: str, part: int, whole: int) -> Cell:
-    return Cell(text, (words.percent(part / whole),))
+def _control(found: Findings, teacher: File, columns: list[str]) -> Row:
+    """It has the student's shape and no file."""
+    twin = found.distilled
+    known = {
+        "Parameters": _part(words.whole(twin.parameters), twin.parameters, teacher.parameters),
+        "Multiply-accumulates": _part(words.millions(twin.macs), twin.macs, teacher.macs),
+    }
+    return Row("control", "", [known.get(name, NOT_SHIPPED) for name in columns])
 
 
-def _latency(findings: Findings, interval: str) -> list[Row]:
-    speed = _of_files(findings, _speed)
-    speed[findings.networks.index("teacher")] = REFERENCE
+# ------------------------------------------------------------------------------------------------- student and control
+
+
+def seeds(found: Findings) -> list[Table]:
+    """Val accuracies of each seed and their mean; one student alone needs no table."""
+    pairs = [(f"Seed {seed}", one.student, one.control) for seed, one in found.distilled.seeds.items()]
+    if len(pairs) < 2 and found.distilled.control is None:
+        return []
+    rows = [Row(label, "", _seed(student, control)) for label, student, control in pairs]
+    if len(pairs) > 1:
+        controls = [control for _, _, control in pairs if control is not None]
+        means = mean(student for _, student, _ in pairs), mean(controls) if controls else None
+        rows.append(Row(MEAN, "", _seed(*means), total=True))
+    heads = ("student", "control", "Difference, points") if found.distilled.control else ("student",)
+    return [Table("Each seed, on val", "Seed", heads, rows)]
+
+
+def _seed(student: float, control: float | None) -> list[Cell]:
+    if control is None:
+        return [sheets.share(student)]
+    return [sheets.share(student), sheets.share(control), sheets.points(student - control)]
+
+
+def twins(found: Findings) -> Table:
+    """The first seed's student, and its control."""
+    told = {"student": found.distilled.student, "control": found.distilled.control}
+    lessons = {name: lesson for name, lesson in told.items() if lesson}
+    rows = [Row(name, "", _twin(lesson, getattr(found.evaluated, name))) for name, lesson in lessons.items()]
+    heads = ("Val accuracy", "Val loss", "Best epoch", "Test accuracy", "Test loss", "Calibration error")
+    title = "The pair that was judged on test" if len(lessons) > 1 else "The student that goes on"
+    return Table(title, "Network", heads, rows)
+
+
+def _twin(lesson: Lesson, judged: Judged) -> list[Cell]:
     return [
-        Row("One thread", interval, _of_files(findings, lambda file: _timing(file.one_thread))),
-        Row("All threads", interval, _of_files(findings, lambda file: _timing(file.all_threads))),
-        Row("Against the teacher", "one thread, then all", speed),
-        Row("Loading", "once, on one thread", _of_files(findings, _loading)),
+        sheets.share(lesson.val_accuracy),
+        sheets.loss(lesson.val_loss),
+        sheets.epoch(lesson),
+        sheets.share(judged.accuracy, judged.accuracy_low, judged.accuracy_high),
+        sheets.loss(judged.loss),
+        sheets.share(judged.calibration_error),
     ]
 
 
-def _loading(file: File) -> Cell:
-    return Cell(f"{words.milliseconds(file.load_milliseconds)}{words.SPACE}ms")
+def companions(found: Findings) -> list[Table]:
+    """Whoever learnt beside the student."""
+    rows = [Row(name, "", _companion(one)) for name, one in found.distilled.companions.items()]
+    return [Table("Trained along", "Network", ("Val accuracy", "Best epoch", "Its control's"), rows)] if rows else []
 
 
-def _speed(file: File) -> Cell:
-    return Cell(words.faster(file.one_thread.times_faster), (words.faster(file.all_threads.times_faster),))
+def _companion(one: Companion) -> list[Cell]:
+    control = sheets.share(one.control.val_accuracy) if one.control else sheets.absent("none")
+    return [sheets.share(one.val_accuracy), sheets.epoch(one), control]
 
 
-def _timing(timing: Timing) -> Cell:
-    spread = f"[{words.milliseconds(timing.low)}, {words.milliseconds(timing.high)}]"
-    slowest = f"p95 {words.milliseconds(timing.p95)}"
-    return Cell(
-        f"{words.milliseconds(timing.median)}{words.SPACE}ms", (spread, slowest), "noisy" if timing.noisy else ""
-    )
+# ------------------------------------------------------------------------------------------------------ beside others
 
 
-def _of_files(findings: Findings, show: Callable[[File], Cell]) -> list[Cell]:
-    files = {name: getattr(findings.benchmarked.files, name) for name in SHIPPED}
-    return [show(files[name]) if name in files else NOT_SHIPPED for name in findings.networks]
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """With counts, since a share of few pictures says little; `said`: how often the class was the answer."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    pictures: int
-    right: int
-    said: int
-
-
-def per_class(findings: Findings) -> list[ClassScore]:
-    """The quantized network, class by class."""
-    rows = findings.classes[findings.classes["network"] == "quantized"]
-    columns = (rows[name].tolist() for name in ("class", "precision", "recall", "f1", "pictures"))
-    said = Counter(findings.confusion["predicted"].tolist())
-    pairs = pair_counts(findings.confusion)
-    return [
-        ClassScore(name, precision, recall, f1, int(pictures), pairs[name, name], said[name])
-        for name, precision, recall, f1, pictures in zip(*columns, strict=True)
+def agreement(found: Findings) -> Table:
+    """Each network beside the teacher and its parent."""
+    rows = [
+        Row(f"{name} and {other}", "", _agreement(beside))
+        for name, one in judged(found).items()
+        for other, beside in one.against.items()
     ]
-
-
-def worst_class(scores: list[ClassScore]) -> str:
-    judged = [score for score in scores if score.pictures]
-    worst = min(judged, key=lambda score: score.f1)
-    if worst.f1 == 1:
-        return "Every class is answered without a mistake."
-    others = sum(score.f1 == worst.f1 for score in judged) - 1
-    beside = f" ({words.plural(others, 'other class')} as bad)" if others else ""
-    return (
-        f"Worst class: {worst.name}{beside}, F1 {words.percent(worst.f1)}, "
-        f"{worst.right:,} of {words.plural(worst.pictures, 'picture')} right."
+    heads = ("Same answer", "Other answer", "Only the first is right", "Only the second", "Largest fall of one class")
+    note = (
+        f"Intervals of the agreement (Wilson) hold at {words.level(found.evaluated.confidence)}. The largest fall is "
+        "of a class's recall, in points: among many classes, the largest is partly the unluckiest."
     )
+    return Table("Agreement", "Compared", heads, rows, note)
 
 
-def pair_counts(confusion: pd.DataFrame) -> Counter[tuple[str, str]]:
-    """Pictures for each pair of what is shown and what is answered."""
-    return Counter(zip(confusion["actual"].tolist(), confusion["predicted"].tolist(), strict=True))
-
-
-def confusions(confusion: pd.DataFrame, most: int) -> list[dict[str, str | int]]:
-    """The commonest mistakes: with a hundred classes, nobody finds them in a heat map."""
-    wrong = [(pair, count) for pair, count in pair_counts(confusion).items() if pair[0] != pair[1]]
-    ordered = sorted(wrong, key=lambda item: (-item[1], item[0]))
-    return [{"actual": pair[0], "predicted": pair[1], "count": count} for pair, count in ordered[:most]]
+def _agreement(one: Beside) -> list[Cell]:
+    fall = sheets.number(-one.worst_class_drop, words.points(-one.worst_class_drop), one.worst_class)
+    return [
+        sheets.share(one.agreement, one.agreement_low, one.agreement_high),
+        sheets.share(one.flipped),
+        sheets.count(one.won),
+        sheets.count(one.lost),
+        fall,
+    ]
