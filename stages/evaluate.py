@@ -1,24 +1,35 @@
 """What every network answers on pictures that no choice has ever seen."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from sklearn.metrics import log_loss, precision_recall_fscore_support
-from torch import Tensor
+from torch import nn
 
-from stages.core import batches, evaluation, loading, machine, params, statistics, tables
+from stages.core import answers as answering
+from stages.core import batches, evaluation, loading, machine, params, tables
+from stages.core.batches import Pictures
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
-from stages.core.lineage import PARENTS
+from stages.core.judging import looking, pairs, robustness, scores, showing, subgroups
 from stages.core.machine import Machine
 from stages.core.networks import artifact
+from stages.core.running import progress
 from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 
-SILENT: dict[str, Any] = {"zero_division": 0}  # a class that is never answered has precision 0
+SHARE = ("accuracy", "accuracy_low", "accuracy_high")
+CLASSES = ("class", "precision", "recall", "f1", "pictures")
+SURE = ("bin", "from", "to", "pictures", "confidence", *SHARE)
+SPOILT = ("kind", "severity", "amount", "pictures", *SHARE)
+GROUPS = ("column", "group", "pictures", *SHARE)
+LOOKING = ("teacher", "student")
+AT_ONCE = 4096  # pictures whose answers are held in float64
 
 
 def main(
@@ -35,71 +46,90 @@ def main(
     metrics: Output,
     classes: Output,
     confusion: Output,
+    sure: Output,
+    spoilt: Output,
+    groups: Output,
     answers: Output,
 ) -> None:
     here = machine.choose(compute, seed)
     judging = storage.load(test)
+    labels, known = judging.labels, judging.facts.classes
     folders = {"teacher": teacher, "student": student, "control": control, "pruned": pruned, "quantized": quantized}
     if artifact.absent(control):
         del folders["control"]
-    chances = {name: probabilities(folder, judging, here) for name, folder in folders.items()}
+    networks = {name: load(folder, judging, here) for name, folder in folders.items()}
+    pictures = batches.on_device(judging, here)
+    chances = {name: probabilities(network, pictures) for name, network in networks.items()}
     choices = {name: chance.argmax(axis=1) for name, chance in chances.items()}
-    results = {name: judge(chance, judging.labels, evaluate) for name, chance in chances.items()}
-    for name, parent in PARENTS.items():
-        if name in folders:
-            results[name][f"agreement_with_{parent}"] = float((choices[name] == choices[parent]).mean())
-    by_class = [row for name, choice in choices.items() for row in per_class(name, choice, judging)]
-    tables.write(classes, list(by_class[0]), by_class)
-    names = judging.facts.classes
-    pairs = zip(judging.labels, choices["quantized"], strict=True)
-    rows = [{"actual": names[label], "predicted": names[choice]} for label, choice in pairs]
+    right = {name: choice == labels for name, choice in choices.items()}
+
+    changed = list(robustness.rows(networks, right, pictures, evaluate, seed))
+    results = {name: numbers(name, chances, judging, changed, evaluate) for name in networks}
+
+    groups_told = judging.roll().groups
+    table(classes, CLASSES, {name: scores.by_class(choice, labels, known) for name, choice in choices.items()})
+    table(sure, SURE, {name: scores.reliability(chance, labels, evaluate) for name, chance in chances.items()})
+    table(spoilt, SPOILT, {name: [row for row in changed if row["network"] == name] for name in networks})
+    table(groups, GROUPS, {name: subgroups.rows(one, groups_told, evaluate.confidence) for name, one in right.items()})
+    both = zip(labels, choices["quantized"], strict=True)
+    rows = [{"actual": known[label], "predicted": known[choice]} for label, choice in both]
     tables.write(confusion, ["actual", "predicted"], rows)
-    keep(answers, chances, judging, evaluate.examples)
-    run.metrics(metrics, {"pictures": len(judging)} | results)
+
+    answering.write(answers, judging, chances)
+    for picture in showing.examples(chances["quantized"], labels, evaluate.examples):
+        Image.fromarray(judging.images[picture]).save(answers / f"{picture:06}.png")
+    looked = {name: networks[name] for name in LOOKING}
+    looking.write(answers / "attention", looked, chances, judging, pictures, evaluate.attention)
+
+    facts = {
+        "pictures": len(judging),
+        "test": answering.identity(judging),
+        "top": scores.top(evaluate, known),
+        "confidence": evaluate.confidence,
+        "unseen": unseen(judging),
+    }
+    run.metrics(metrics, facts | results)
 
 
-def probabilities(folder: Path, split: Split, here: Machine) -> np.ndarray:
+def load(folder: Path, split: Split, here: Machine) -> nn.Module:
     model = loading.load(folder)
     if model.card.facts.classes != split.facts.classes:
         raise Refusal(f"{folder} knows other classes than the test pictures: `dvc repro` rebuilds it")
-    answers: Tensor = evaluation.logits(here.place(model.network), batches.on_device(split, here))
-    return answers.cpu().double().softmax(dim=1).numpy()
+    return here.place(model.network)
 
 
-def judge(chance: np.ndarray, labels: np.ndarray, settings: params.Evaluate) -> dict[str, float]:
-    right = chance.argmax(axis=1) == labels
-    low, high = statistics.wilson(int(right.sum()), len(right), settings.confidence)
-    scores: Any = precision_recall_fscore_support(labels, chance.argmax(axis=1), average="macro", **SILENT)
+def probabilities(network: nn.Module, pictures: Pictures) -> np.ndarray:
+    """As they are kept, and as all else is computed from."""
+    answers = evaluation.logits(network, pictures)
+    return torch.cat([some.cpu().double().softmax(dim=1).float() for some in answers.split(AT_ONCE)]).numpy()
+
+
+def numbers(
+    name: str,
+    chances: Mapping[str, np.ndarray],
+    split: Split,
+    changed: Sequence[Mapping[str, Any]],
+    settings: params.Evaluate,
+) -> dict[str, Any]:
+    labels, classes = split.labels, split.facts.classes
+    choices = {other: chance.argmax(axis=1) for other, chance in chances.items()}
+    left = robustness.means(changed, name)
     return {
-        "accuracy": float(right.mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "loss": float(log_loss(labels, chance, labels=np.arange(chance.shape[1]))),
-        "macro_f1": float(scores[2]),
-        "calibration_error": statistics.calibration_error(chance.max(axis=1), right, settings.calibration_bins),
+        **scores.judge(chances[name], labels, classes, settings),
+        "against": pairs.against(name, choices, labels, classes, settings.confidence),
+        "robustness": left,
+        "robustness_mean": fmean(left.values()) if left else None,
     }
 
 
-def per_class(name: str, choice: np.ndarray, split: Split) -> list[dict[str, object]]:
-    numbers = np.arange(len(split.facts.classes))
-    scores: Any = precision_recall_fscore_support(split.labels, choice, labels=numbers, **SILENT)
-    return [
-        {"network": name, "class": label, "precision": precision, "recall": recall, "f1": f1, "pictures": pictures}
-        for label, precision, recall, f1, pictures in zip(split.facts.classes, *scores, strict=True)
-    ]
+def unseen(split: Split) -> list[str]:
+    """Classes of which nothing can be said."""
+    found = [name for number, name in enumerate(split.facts.classes) if number not in split.labels]
+    if found:
+        progress.note(f"no test pictures of {', '.join(found)}: nothing is said of these classes")
+    return found
 
 
-def keep(folder: Path, chances: dict[str, np.ndarray], split: Split, examples: int) -> None:
-    """Every answer, so that any two networks can be compared later, and the pictures that the report shows."""
-    folder.mkdir()
-    names = np.array(split.facts.classes)
-    columns: dict[str, np.ndarray] = {"picture": np.arange(len(split)), "label": names[split.labels]}
-    for name, chance in chances.items():
-        columns[name] = names[chance.argmax(axis=1)]
-        columns[f"{name}_confidence"] = chance.max(axis=1).round(6)
-    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    tables.write(folder / "answers.csv", list(columns), rows)
-    wrong = columns["quantized"] != columns["label"]
-    order = np.lexsort((columns["quantized_confidence"], ~wrong))
-    for picture in order[:examples]:
-        Image.fromarray(split.images[picture]).save(folder / f"{picture:06}.png")
+def table(path: Path, columns: Sequence[str], found: Mapping[str, Iterable[Mapping[str, object]]]) -> None:
+    rows = ({"network": name} | dict(row) for name, rows in found.items() for row in rows)
+    tables.write(path, ["network", *columns], rows)

@@ -1,5 +1,8 @@
 """The one evaluator: evaluation mode, no gradient, and whatever mode the network was in is put back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,14 +13,20 @@ from stages.core.batches import Pictures
 
 def logits(network: nn.Module, pictures: Pictures) -> Tensor:
     """In float32 whatever training used, so that two evaluations of one network agree to the bit."""
+    with mode(network), torch.no_grad():
+        return torch.cat([network(images).float() for images, _ in batches.in_order(pictures)])
+
+
+@contextmanager
+def mode(network: nn.Module) -> Iterator[None]:
+    """In which BatchNorm learns nothing from what it is shown."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with torch.no_grad():
-            return torch.cat([network(images).float() for images, _ in batches.in_order(pictures)])
+        yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module, own in modes.items():
+            module.training = own
 
 
 def on_val(answers: Tensor, labels: Tensor) -> dict[str, float]:

@@ -32,6 +32,7 @@ from stages.core.params.distillation import (
     Standardised,
     Teacher,
 )
+from stages.core.params.judging import Evaluate, Robustness
 from stages.core.params.networks import (
     AsTeacher,
     EfficientNet,
@@ -90,12 +91,11 @@ from stages.core.params.quantization import (
     WeightBits,
     width,
 )
-from stages.core.params.reading import load, load_budget
+from stages.core.params.reading import limits, load, load_budget
 from stages.core.params.sections import (
     Advise,
     Benchmark,
     Distill,
-    Evaluate,
     Export,
     Params,
     Prune,

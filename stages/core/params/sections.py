@@ -9,6 +9,7 @@ from stages.core.params.base import Fraction, ProperFraction, Settings
 from stages.core.params.budget import Budget
 from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
+from stages.core.params.judging import Evaluate
 from stages.core.params.networks import AsTeacher, Ensemble, Network, Student
 from stages.core.params.pruning import Importance, Lasso, Zeros
 from stages.core.params.quantization import Float8, Integer, Ladder, Quantization
@@ -143,12 +144,6 @@ class Quantize(Settings):
         if self.ladder.weights and self.recovery is None:
             raise ValueError("ladder is what a network learns on: set recovery, or ladder.weights to []")
         return self
-
-
-class Evaluate(Settings):
-    confidence: ProperFraction
-    calibration_bins: Annotated[int, Field(ge=2, le=100)]
-    examples: NonNegativeInt
 
 
 class Export(Settings):
