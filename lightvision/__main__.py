@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightvision import bench, best, check, compare, data, models, study
+from lightvision import ablation, bench, best, check, compare, data, models, study, sweep
 from stages.core.running.errors import Refusal
 
 Add = Callable[[Any, str], None]
@@ -14,6 +14,8 @@ Add = Callable[[Any, str], None]
 ALONE: Mapping[str, Add] = {
     "models": models.add,
     "study": study.add,
+    "sweep": sweep.add,
+    "ablation": ablation.add,
     "best": best.add,
     "compare": compare.add,
     "check": check.add,

@@ -12,9 +12,10 @@ from stages.core.statistics.shares import (
     paired_bootstrap,
     wilson,
 )
-from stages.core.statistics.verdicts import against, verdict, word
+from stages.core.statistics.verdicts import NOT_SHOWN, against, verdict, word
 
 __all__ = [
+    "NOT_SHOWN",
     "POWER",
     "Interval",
     "Paired",

@@ -1,8 +1,7 @@
 """Many tests at once: one of twenty finds what is not there."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import Any
 
 
 def holm(chances: Sequence[float | None]) -> list[float | None]:
@@ -11,5 +10,6 @@ def holm(chances: Sequence[float | None]) -> list[float | None]:
     from statsmodels.stats.multitest import multipletests  # takes seconds
 
     tested = [p for p in chances if p is not None]
-    adjusted = iter(np.ravel(multipletests(tested, method="holm")[1]) if tested else [])
+    found: Any = multipletests(tested, method="holm")[1] if tested else []
+    adjusted = iter(found)
     return [None if p is None else float(next(adjusted)) for p in chances]

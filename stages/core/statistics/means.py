@@ -37,11 +37,12 @@ class Paired:
     """`p` is of the paired t test, `p_equivalent` that the difference is as large as the margin, one way or the other.
 
     `seeds_for_difference` and `seeds_for_margin` are what a next experiment needs to see a difference as large as this
-    one, or as large as the margin, POWER of the time; None where no number of seeds is enough.
+    one, or as large as the margin, POWER of the time; None where no number of seeds is enough. A pair without a seed in
+    common has no difference.
     """
 
     n: int
-    difference: float
+    difference: float | None
     sd: float | None = None
     low: float | None = None
     high: float | None = None

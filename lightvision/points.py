@@ -1,0 +1,90 @@
+"""A point is a whole set of parameters: two sweeps that ask for the same one share its experiment."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lightvision import experiments
+from lightvision.experiments import Row
+from stages.core import params
+from stages.core.running import pipeline
+from stages.core.running.errors import Refusal
+from stages.core.running.pipeline import Stage
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Point:
+    """`sets` are as in `dvc exp run -S`; `digest` is of the parameters that reach the wanted stages, and of nothing
+    else."""
+
+    row: str
+    seed: int
+    fold: int | None
+    sets: tuple[str, ...]
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """Points of two rows with the same key are a pair."""
+        return f"seed {self.seed}" if self.fold is None else f"seed {self.seed}, fold {self.fold}"
+
+
+def point(row: str, seed: int, fold: int | None, sets: Sequence[str], needed: Sequence[Stage]) -> Point:
+    everything = (*sets, f"seed={seed}", *([] if fold is None else [f"prepare.fold={fold}"]))
+    return Point(row, seed, fold, everything, digest(changed(everything), needed))
+
+
+def changed(sets: Sequence[str]) -> Mapping[str, Any]:
+    """The parameters that DVC would give to such an experiment, checked before anything runs."""
+    from dvc.exceptions import InvalidArgumentError
+    from dvc.utils.hydra import apply_overrides
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PARAMS.name
+        if not PARAMS.is_file():
+            raise Refusal(f"{PARAMS} is not there: run it from the project's folder")
+        shutil.copy(PARAMS, copy)
+        try:
+            apply_overrides(copy, list(sets))
+            params.load(copy)
+        except InvalidArgumentError as error:
+            raise Refusal(f"-S {' -S '.join(sets)}: {error.__cause__ or error}") from error
+        except Refusal as refusal:
+            raise Refusal(f"-S {' -S '.join(sets)}: {str(refusal).replace(f'{copy}: ', '')}") from refusal
+        return YAML(typ="safe").load(copy)
+
+
+def digest(content: Mapping[str, Any], needed: Sequence[Stage]) -> str:
+    entries = sorted({entry for stage in needed for entry in stage.params})
+    text = json.dumps([sorted(stage.name for stage in needed), {e: content.get(e) for e in entries}], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def needed(targets: Iterable[str]) -> list[Stage]:
+    """The targets and all that they depend on."""
+    stages = pipeline.read()
+    if not stages:
+        raise Refusal("dvc.yaml is not there: run it from the project's folder")
+    if unknown := [name for name in targets if name not in stages]:
+        raise Refusal(f"dvc.yaml has no stage {unknown[0]}; it has {', '.join(stages)}")
+    names = {stage.name for target in targets for stage in (stages[target], *pipeline.upstream(target, stages))}
+    return [stage for name, stage in stages.items() if name in names]
+
+
+def there(needed: Sequence[Stage]) -> dict[str, Row]:
+    """Finished experiments by what they are made of, made for whatever sweep."""
+    if dirty := experiments.uncommitted(needed):
+        raise Refusal(f"commit {', '.join(dirty[:3])} first: an experiment belongs to a commit and its code")
+    found: dict[str, Row] = {}
+    for row in experiments.ever(needed):
+        found.setdefault(digest(row.params, needed), row)
+    return found
