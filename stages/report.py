@@ -4,6 +4,7 @@ from stages.core import params
 from stages.core.reporting import content, findings, lineage, origin, rendering
 from stages.core.reporting import studies as sweeps
 from stages.core.reporting.findings import Findings
+from stages.core.reporting.paper import publishing
 from stages.core.reporting.settings import Asked
 from stages.core.running.command import Input, Output
 from stages.core.running.journal import Run
@@ -42,6 +43,9 @@ def main(
     quantized_model: Input,
     shipped: Input,
     page: Output,
+    paper: Output,
+    tables: Output,
+    figures: Output,
 ) -> None:
     distillation = findings.read(distilled, findings.Distilled)
     found = Findings(
@@ -75,3 +79,4 @@ def main(
     source = origin.find("report", benchmarked)
     gathered = content.gather(found, pedigree, source, answers, sweeps.read(studies), asked)
     page.write_text(rendering.render(gathered), encoding="utf-8")
+    publishing.publish(gathered, paper, tables, figures)

@@ -1,15 +1,25 @@
 """Worlds, and pages of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.core import params
 from stages.core.reporting import charts, pruning_charts, quantization_charts, rendering
+from stages.core.reporting.paper import publishing
 from stages.core.running import sources
 from tests.reporting.numbers import LESSON, NETWORKS, distilled
 from tests.reporting.reader import Page
 from tests.reporting.world import Build, World, without_control
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unpublished() -> Iterator[None]:
+    """The paper takes seconds, and has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "publish", lambda *_: None)
+        yield
 
 
 @pytest.fixture

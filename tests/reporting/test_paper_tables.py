@@ -86,7 +86,7 @@ def test_latex_has_rules_and_no_bare_special(folder: Path) -> None:
         assert line.endswith(r" \\")
         assert not line.startswith(("[", "*")), "an option of the line before"
         bare = re.sub(
-            r"\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar)\{\}|\\[&%$#_{}]",
+            r"\{\}(?=\[|\*)|\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar)\{\}|\\[&%$#_{}]",
             "",
             line[:-3],
         )
