@@ -14,6 +14,7 @@ from stages.core.reporting.sheets import Verdict
 Content = Mapping[str, Any]
 Passage = Callable[[Content], Iterator[Block]]
 
+CLASSES = 24  # names
 FAILURES = 24  # pictures, in rows of eight
 LOOKED_AT = 6  # pictures with two maps each, in two columns
 
@@ -38,7 +39,7 @@ def method(content: Content) -> Iterator[Block]:
     facts = {
         "Pictures": f"{splits}; {words.whole(found.prepared.calibration)} of train calibrate",
         "Size": f"{content['image_size']} × {content['image_size']} pixels",
-        "Classes": content["class_names"],
+        "Classes": _first([row.label for row in content["tables"]["classes"].rows]),
         "Teacher": models["teacher"],
         "Student": models["student"],
         "Distillation": content["teaching"],
@@ -49,6 +50,11 @@ def method(content: Content) -> Iterator[Block]:
         "Seed": str(content["seed"]),
     }
     yield Facts({name: fact for name, fact in facts.items() if fact})
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f", … and {len(names) - CLASSES:,} more, see tables/classes.csv" if len(names) > CLASSES else ""
+    return ", ".join(names[:CLASSES]) + more
 
 
 def results(content: Content) -> Iterator[Block]:
