@@ -16,6 +16,8 @@ SIZE = re.compile(r'width="([\d.]+)" height="([\d.]+)"')
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 THIRD, HALF = 206, 312  # of a page, in pixels
 HEIGHT = 130
+DENSE = 0.75  # lines and cells, of their heights on the page
+SIDES = {"width", "height"}
 ENLARGED = 2  # where a figure is looked at alone
 QUIET = {f"{part}Color": "var(--muted)" for part in ("label", "title")} | {
     f"{part}Color": "var(--rule)" for part in ("domain", "tick", "grid")
@@ -55,12 +57,20 @@ def draw(charts: Mapping[str, Specification]) -> dict[str, Drawing]:
 def _fitted(chart: Specification) -> Drawing:
     """What is as wide as its place on the page is here a third as wide as a page, or half, if its lines have names. How
     much of that labels take is known once it is drawn."""
+    upwards = _measures_upwards(chart)
+    fitted = chart | ({"height": HEIGHT} if upwards else {side: _dense(chart[side]) for side in SIDES & chart.keys()})
     if chart.get("width") != "container":
-        return _drawn(chart)
-    fitted = chart | {"height": HEIGHT} if _measures_upwards(chart) else chart
-    width = HALF if fitted is chart else THIRD
+        return _drawn(fitted)
+    width = THIRD if upwards else HALF
     labels = _drawn(fitted | {"width": width}).width - width
     return _drawn(fitted | {"width": width - labels})
+
+
+def _dense(size: Any) -> Any:
+    """Of a whole chart, or of each step; "container" is no size."""
+    if isinstance(size, dict):
+        return {"step": size["step"] * DENSE}
+    return size if isinstance(size, str) else size * DENSE
 
 
 def _measures_upwards(chart: Specification) -> bool:

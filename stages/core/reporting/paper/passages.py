@@ -16,7 +16,7 @@ Passage = Callable[[Content], Iterator[Block]]
 
 CLASSES = 24  # names
 FAILURES = 24  # pictures, in rows of eight
-LOOKED_AT = 6  # pictures with two maps each, in two columns
+LOOKED_AT = 6  # pictures with two maps each, three in a row
 
 
 def subtitle(content: Content) -> str:
@@ -28,9 +28,13 @@ def subtitle(content: Content) -> str:
 def abstract(content: Content) -> list[str]:
     """The page's first screen."""
     taken: Recommendation = content["recommended"]
-    limits = [f"{line.said[:1].upper()}{line.said[1:]}." for line in taken.lines]
+    limits = [_sentence(line.said) for line in taken.lines]
     told = [f"{content['headline']}.", taken.reason, *limits, content["against_teacher"], content["caution"]]
     return list(filter(None, [*told, content["noise"]]))
+
+
+def _sentence(said: str) -> str:
+    return f"{said[:1].upper()}{said[1:].removesuffix('.')}."
 
 
 def method(content: Content) -> Iterator[Block]:
@@ -129,11 +133,11 @@ def _example(one: Example) -> Picture:
 def looking(content: Content) -> Iterator[Block]:
     found: list[Looking] = content["looking"]
     if content["why_not_looking"]:
-        yield Text(content["why_not_looking"])
+        yield Text(_sentence(content["why_not_looking"]))
     if found:
         layers = "; ".join(f"{name}: {layer}" for name, layer in content["layers_looked_at"].items() if layer)
         yield Text(f"Grad-CAM (Selvaraju et al. 2017) on test pictures where teacher and student disagree. {layers}.")
-        yield Pictures([image for one in found[:LOOKED_AT] for image in _looked(one)], 6, content["small"])
+        yield Pictures([image for one in found[:LOOKED_AT] for image in _looked(one)], 9, content["small"])
 
 
 def _looked(one: Looking) -> Iterator[Picture]:
@@ -157,7 +161,8 @@ def nothing(_: Content) -> Iterator[Block]:
 
 
 def benchmark(content: Content) -> Iterator[Block]:
-    yield Facts({name: str(value) for name, value in content["machine"].items()} | {"products": content["products"]})
+    machine = {**content["machine"], "integer products": content["products"]}
+    yield Text(f"{'; '.join(f'{name} {value}' for name, value in machine.items())}.", strong="Machine")
     yield Text(" ".join(content["measured"]))
 
 
