@@ -20,6 +20,7 @@ from stages.core.running import files, progress
 from stages.core.running.errors import Refusal
 
 FOLDER = Path("metrics/sweeps")
+LISTED = 3  # files that a refusal names
 TEST, MACHINE = "evaluate.test", "benchmark.machine.cpu"
 
 
@@ -52,6 +53,8 @@ def carry_out(plan: Plan, compare: Compare, dry: bool) -> int:
     if dry:
         list_points(plan, there)
         return 0
+    if dirty := experiments.uncommitted(needed):
+        raise Refusal(f"commit {words.listed(dirty[:LISTED])} first: an experiment belongs to a commit and its code")
     progress.note(f"{plan.name}: {told(len(plan.points) - _lacking(plan, there), len(missing))}")
     why = attempts.run(plan.name, missing, plan.targets)
     there = points.there(needed)
@@ -175,7 +178,7 @@ def show(name: str, sweep: Sweep) -> None:
     for one in sweep.comparisons:
         console.print(each(one, sweep))
         if one.pairs:
-            console.print(pairs(one, sweep))
+            console.print(*pairs(one))
             console.print(sweeps.caption(one, sweep), highlight=False, soft_wrap=True)
     console.print(f"{FOLDER}/{name}.json and .csv have it; `dvc repro report` shows it on the page", highlight=False)
 
@@ -190,10 +193,15 @@ def each(one: Comparison, sweep: Sweep) -> Table:
     return table
 
 
-def pairs(one: Comparison, sweep: Sweep) -> Table:
-    table = Table(title=f"{sweeps.units(one)}: differences")
-    for column in sweeps.heads(one, sweep):
-        table.add_column(column, justify="left" if column in ("", "verdict") else "right", overflow="fold")
-    for pair in one.pairs:
-        table.add_row(sweeps.named(pair), *sweeps.cells(pair, one))
-    return table
+def pairs(one: Comparison) -> list[Table]:
+    """What is decided, then by what: side by side they are wider than a terminal."""
+    tables = [Table(title=f"{sweeps.units(one)}: differences"), Table(title="and their tests")]
+    for table, columns, cells in zip(
+        tables, (sweeps.DECIDED, sweeps.TESTED), (sweeps.decided, sweeps.tested), strict=True
+    ):
+        table.add_column("", overflow="fold")
+        for column in columns:
+            table.add_column(column, justify="left" if column == "verdict" else "right")
+        for pair in one.pairs:
+            table.add_row(sweeps.named(pair), *cells(pair, one))
+    return tables

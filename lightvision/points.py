@@ -40,7 +40,10 @@ class Point:
 
 def point(row: str, seed: int, fold: int | None, sets: Sequence[str], needed: Sequence[Stage]) -> Point:
     everything = (*sets, f"seed={seed}", *([] if fold is None else [f"prepare.fold={fold}"]))
-    return Point(row, seed, fold, everything, digest(changed(everything), needed))
+    try:
+        return Point(row, seed, fold, everything, digest(changed(everything), needed))
+    except Refusal as refusal:
+        raise Refusal(f"row {row!r}: {refusal}" if row else str(refusal)) from refusal
 
 
 def changed(sets: Sequence[str]) -> Mapping[str, Any]:
@@ -57,9 +60,9 @@ def changed(sets: Sequence[str]) -> Mapping[str, Any]:
             apply_overrides(copy, list(sets))
             params.load(copy)
         except InvalidArgumentError as error:
-            raise Refusal(f"-S {' -S '.join(sets)}: {error.__cause__ or error}") from error
+            raise Refusal(f"{error.__cause__ or error}: write it as `dvc exp run -S` takes it") from error
         except Refusal as refusal:
-            raise Refusal(f"-S {' -S '.join(sets)}: {str(refusal).replace(f'{copy}: ', '')}") from refusal
+            raise Refusal(str(refusal).replace(f"{copy}: ", "")) from refusal
         return YAML(typ="safe").load(copy)
 
 
@@ -82,8 +85,6 @@ def needed(targets: Iterable[str]) -> list[Stage]:
 
 def there(needed: Sequence[Stage]) -> dict[str, Row]:
     """Finished experiments by what they are made of, made for whatever sweep."""
-    if dirty := experiments.uncommitted(needed):
-        raise Refusal(f"commit {', '.join(dirty[:3])} first: an experiment belongs to a commit and its code")
     found: dict[str, Row] = {}
     for row in experiments.ever(needed):
         found.setdefault(digest(row.params, needed), row)

@@ -2,7 +2,8 @@
 
 from stages.core import params
 from stages.core.reporting import content, findings, lineage, origin, rendering
-from stages.core.reporting import studies as sweeps
+from stages.core.reporting import studies as studying
+from stages.core.reporting import sweeps as sweeping
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.paper import publishing
 from stages.core.reporting.settings import Asked
@@ -35,6 +36,7 @@ def main(
     subgroups: Input,
     curves: Input,
     studies: Input,
+    sweeps: Input,
     answers: Input,
     teacher: Input,
     student: Input,
@@ -77,6 +79,6 @@ def main(
     pedigree = lineage.read(folders, shipped / "quantized.onnx", distillation)
     asked = Asked(report, prune, quantize, evaluate, export, benchmark, seed)
     source = origin.find("report", benchmarked)
-    gathered = content.gather(found, pedigree, source, answers, sweeps.read(studies), asked)
+    gathered = content.gather(found, pedigree, source, answers, studying.read(studies), sweeping.read(sweeps), asked)
     page.write_text(rendering.render(gathered), encoding="utf-8")
     publishing.publish(gathered, paper, tables, figures)

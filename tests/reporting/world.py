@@ -65,6 +65,7 @@ class World:
         (self.root / "answers").mkdir(parents=True)
         (self.metrics / "curves").mkdir(parents=True)
         (self.metrics / "studies").mkdir()
+        (self.metrics / "sweeps").mkdir()
         self.answers.to_csv(self.root / "answers" / "answers.csv", index=False)
         for picture in range(self.examples):
             Image.new("RGB", (8, 8)).save(self.root / "answers" / f"{picture:06}.png")
@@ -234,6 +235,7 @@ class World:
             subgroups=self.metrics / "subgroups.csv",
             curves=self.metrics / "curves",
             studies=self.metrics / "studies",
+            sweeps=self.metrics / "sweeps",
             answers=self.root / "answers",
             pruned_model=models / "pruned",
             quantized_model=models / "quantized",

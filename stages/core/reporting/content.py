@@ -26,6 +26,8 @@ from stages.core.reporting import (
     studies,
     study_charts,
     summary,
+    sweep_charts,
+    sweeps,
     tabulation,
 )
 from stages.core.reporting.comparison import Comparison
@@ -35,6 +37,7 @@ from stages.core.reporting.origin import SHORT, Origin
 from stages.core.reporting.recommendation import Recommendation
 from stages.core.reporting.settings import Asked
 from stages.core.reporting.studies import Study
+from stages.core.reporting.sweeps import Sweep
 
 PAIRS = (
     ("quantized", "teacher"),
@@ -58,7 +61,13 @@ class Lesson:
 
 
 def gather(
-    found: Findings, pedigree: Pedigree, origin: Origin, answers: Path, swept: Mapping[str, Study], asked: Asked
+    found: Findings,
+    pedigree: Pedigree,
+    origin: Origin,
+    answers: Path,
+    swept: Mapping[str, Study],
+    repeated: Mapping[str, Sweep],
+    asked: Asked,
 ) -> dict[str, Any]:
     wanted = [pair for pair in PAIRS if set(pair) <= set(found.networks)]
     pairs = comparison.compare(found.answers, wanted, asked.evaluate.confidence, asked.report.margin)
@@ -74,10 +83,12 @@ def gather(
         "gate_level": words.level(asked.export.confidence),
         "comparisons": list(pairs.values()),
         "tables": tabulation.everything(found, pedigree, taken, list(pairs.values()), asked),
-        "charts": _charts(found) | _study_charts(swept),
+        "charts": _charts(found) | _study_charts(swept) | sweep_charts.draw(repeated),
         **_first_screen(found, taken, pairs, asked),
         "studies": swept,
         "said": studies,
+        "sweeps": repeated,
+        "sweeping": sweeps,
         **_steps(found),
         **_distillation(found, pairs.get(("student", "control"))),
         "pruning": {"asked": pruning.asked(asked.prune), "verdicts": pruning.against(found.pruned).verdicts()},

@@ -12,6 +12,8 @@ from stages.core.reporting.findings import Found
 
 SMALLEST = 1e-3  # p below it are not told more exactly
 NOTHING = "–"
+DECIDED = ("n", "difference", "interval", "verdict")
+TESTED = ("t p", "Holm", "Wilcoxon p", "d", "equivalent p", "seeds")
 
 
 class Run(Found):
@@ -190,34 +192,34 @@ def summary(series: Series, one: Comparison) -> list[str]:
     ]
 
 
-def heads(one: Comparison, sweep: Sweep) -> list[str]:
-    """Of the columns of `cells`, with the pair before them."""
-    equivalent = ["equivalent p, Holm"] if one.margin else []
-    tests = ["difference", words.level(sweep.confidence), "paired t p", "Holm", "Wilcoxon p", "d", *equivalent]
-    return ["", "n", *tests, "seeds", "verdict"]
+def decided(pair: Pair, one: Comparison) -> list[str]:
+    """As DECIDED has its columns."""
+    lacking = f"only one has {', '.join(pair.missing)}" if pair.missing else ""
+    verdict = "; ".join(filter(None, (pair.verdict, lacking)))
+    return [str(pair.n), difference(pair.difference, one), difference_interval(pair, one), verdict]
 
 
-def cells(pair: Pair, one: Comparison) -> list[str]:
+def tested(pair: Pair, one: Comparison) -> list[str]:
+    """As TESTED has its columns."""
     return [
-        str(pair.n),
-        difference(pair.difference, one),
-        difference_interval(pair, one),
         chance(pair.p),
         chance(pair.p_holm),
         chance(pair.p_wilcoxon),
         effect(pair.d),
-        *([chance(pair.p_equivalent_holm)] if one.margin else []),
+        chance(pair.p_equivalent_holm),
         more(pair, one),
-        "; ".join(filter(None, (pair.verdict, f"only one has {', '.join(pair.missing)}" if pair.missing else ""))),
     ]
 
 
 def caption(one: Comparison, sweep: Sweep) -> str:
     """What a reader must know of the columns."""
     wanted = f" / one of {margin(one)}" if one.margin else ""
+    tests = words.plural(family(one), "test")
+    unit = ", in points" if one.share else ""
     return (
-        f"Differences by seed{', in points' if one.share else ''}. Holm: p of the paired t test, for {family(one)} tests "
-        f"at once; verdicts follow it. Wilcoxon's p is {least(one)} at least with so few seeds. d: Cohen's, of the "
-        f"differences. Seeds: what a next sweep needs to see a difference as large as this one{wanted}, "
-        f"{words.level(sweep.power)} of the time."
+        f"Differences by seed{unit}, with {words.level(sweep.confidence)} intervals of t. "
+        f"Holm: p of the paired t test, for {tests} at once; verdicts follow it. Wilcoxon's p is {least(one)} at "
+        "least with so few seeds. d: Cohen's, of the differences. Equivalent p: of two one-sided t tests, Holm's too. "
+        "Seeds: what a next sweep needs to see a difference as large as this one"
+        f"{wanted}, {words.level(sweep.power)} of the time."
     )
