@@ -10,6 +10,7 @@ from PIL import Image
 
 from stages.core.datasets import pictures, storage
 from stages.core.datasets.pictures import Unreadable
+from stages.core.running import files
 from stages.core.running.errors import Refusal
 
 NAMES = tuple("abc")
@@ -142,6 +143,17 @@ def test_a_flipped_bit_is_noticed(prepared: Path, tmp_path: Path) -> None:
     content[-1] ^= 1
     (folder / "images.npy").write_bytes(content)
     with pytest.raises(Refusal, match=r"images\.npy is not what was prepared"):
+        storage.load(folder)
+
+
+def test_a_split_of_an_older_version_is_refused(prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    shutil.copytree(prepared / "train", folder)
+    (folder / "pictures.csv").unlink()
+    facts = files.read_json(folder / "split.json")
+    del facts["pictures_sha256"]
+    files.write_json(folder / "split.json", facts)
+    with pytest.raises(Refusal, match=r"older version, without pictures\.csv: `dvc repro prepare`"):
         storage.load(folder)
 
 

@@ -38,6 +38,10 @@ def prepared(folder: Path, settings: params.Params, source: Path, seed: int = 0,
             "policy": settings.prepare.policy.model_copy(update=policy),
         }
     )
+    return prepared_as(folder, section, seed)
+
+
+def prepared_as(folder: Path, section: params.Prepare, seed: int = 0) -> Path:
     prepare.main(
         run=Run(folder / "run"),
         prepare=section,
@@ -341,3 +345,37 @@ def test_the_source_s_own_split_is_kept(pictures: Path, tmp_path: Path, settings
         ("train", "train"): 72,
         ("train", "val"): 18,
     }
+
+
+def test_groups_of_a_csv_go_with_every_picture(pictures: Path, tmp_path: Path, settings: params.Params) -> None:
+    table = tmp_path / "labels.csv"
+    told = {f"{name}/{n:02}.png": f"camera {n % 3}" for name in CLASSES for n in range(40)}
+    lines = [f"{pictures / name},{name.split('/')[0]},{camera},{name}" for name, camera in told.items()]
+    table.write_text("path,label,camera,note of mine\n" + "\n".join(lines) + "\n")
+    own = params.Own(name="csv", path=str(table))
+    section = settings.prepare.model_copy(update={"source": own, "groups": ("camera", "note of mine")})
+    folder = prepared_as(tmp_path / "out", section)
+    rows = manifest(folder).set_index("name")
+    rolls = {split: storage.load(folder / split).roll() for split in ("train", "val", "test")}
+    for split, roll in rolls.items():
+        assert list(roll.groups) == ["camera", "note of mine"]
+        for name, content, camera, note in zip(roll.names, roll.contents, *roll.groups.values(), strict=True):
+            assert camera == told[note] == rows.loc[name, "camera"]
+            assert name.endswith(note)
+            assert (content, split) == (rows.loc[name, "content"], rows.loc[name, "split"])
+    assert sum(len(roll.names) for roll in rolls.values()) == 120
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (("camera",), "no column 'camera' tells of bars/00.png; the source tells nothing further, as only a CSV does"),
+        (("width",), "'width' is a column of every manifest"),
+    ],
+)
+def test_groups_that_the_source_does_not_tell_are_refused(
+    pictures: Path, tmp_path: Path, settings: params.Params, groups: tuple[str, ...], said: str
+) -> None:
+    own = params.Own(name="folder", path=str(pictures))
+    with pytest.raises(Refusal, match=said):
+        prepared_as(tmp_path, settings.prepare.model_copy(update={"source": own, "groups": groups}))

@@ -29,6 +29,16 @@ def test_a_csv_of_paths_and_labels(tmp_path: Path, text: str, name: str) -> None
     assert shade(found, 1) == (3, 0, 0)
 
 
+def test_further_columns_are_kept_for_groups(tmp_path: Path) -> None:
+    text = "path, Camera ,label,\none.png, A ,b,1\ntwo.png,,a,2\nsub/four.png,B,b,3\n"
+    found = read("csv", csv_of(tmp_path, text))
+    assert {item.name: item.groups for item in found.items} == {
+        "one.png": {"camera": "A"},
+        "two.png": {"camera": ""},
+        "sub/four.png": {"camera": "B"},
+    }
+
+
 def test_a_csv_may_bring_its_split_and_pictures_without_labels(tmp_path: Path) -> None:
     text = "path,label,split\none.png,b,train\ntwo.png,a,\nthree.png,,test\nsub/four.png,b,Validation\n"
     found = read("csv", csv_of(tmp_path, text))
