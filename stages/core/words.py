@@ -81,6 +81,11 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def sentence(text: str) -> str:
+    """As the first of a paragraph."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
 def tiny(number: float) -> str:
     """Two digits; a power of ten where zeros would have to be counted."""
     if number == 0 or abs(number) >= 1e-3:

@@ -13,7 +13,7 @@ from stages.core.reporting import charts, examples, findings
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from tests import wiring
-from tests.reporting.numbers import CLASSES, LESSON, NETWORKS, PARENTS, QUANTIZED
+from tests.reporting.numbers import CLASSES, LESSON, NETWORKS, QUANTIZED
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World
 
@@ -21,27 +21,35 @@ from tests.reporting.world import Build, World
 def test_every_step_shows_its_own_numbers(world: World, page: Page) -> None:
     judged = files.read_json(world.metrics / "evaluate.json")
     shipped = files.read_json(world.metrics / "benchmark.json")["files"]
-    for cell, name in zip(page.row("Accuracy 95"), NETWORKS, strict=True):
+    for cell, name in zip(page.column("Answers on test", "Accuracy"), NETWORKS, strict=True):
         low, high = (f"{judged[name][f'accuracy_{end}'] * 100:.1f}" for end in ("low", "high"))
         assert cell == f"{share(judged[name]['accuracy'])} [{low},\N{NO-BREAK SPACE}{high}]"
-    assert page.row("Loss") == [f"{judged[name]['loss']:.3f}" for name in NETWORKS]
-    assert page.row("Macro F1") == [share(judged[name]["macro_f1"]) for name in NETWORKS]
-    assert page.row("Calibration error") == [share(judged[name]["calibration_error"]) for name in NETWORKS]
-    agreements = [
-        f"{share(judged[name][f'agreement_with_{parent}'])} with {parent}" for name, parent in PARENTS.items()
-    ]
-    assert page.row("Agreement") == ["no parent", *agreements]
-    for label, key in (("Parameters and", "parameters"), ("File ONNX", "bytes"), ("Kernels", "integer_kernels")):
-        for cell, name in zip(page.row(label), NETWORKS, strict=True):
+    assert page.column("Answers on test", "Loss") == [f"{judged[name]['loss']:.3f}" for name in NETWORKS]
+    for head, key in (("Macro F1", "macro_f1"), ("Calibration error", "calibration_error")):
+        assert page.column("Answers on test", head) == [share(judged[name][key]) for name in NETWORKS]
+    assert page.column("Answers on test", "Among the first 3")[1].startswith(share(0.995))
+    assert page.column("Answers on test", "Worst class, recall")[2].startswith(share(0.68))
+    assert page.column("Agreement", "Same answer")[0].startswith(
+        share(judged["control"]["against"]["teacher"]["agreement"])
+    )
+    assert page.column("Agreement", "Largest fall of one class")[0] == "−3.2 <b>bold</b>"
+    for head, key in (
+        ("Parameters", "parameters"),
+        ("Bytes", "bytes"),
+        ("After gzip", "gzip_bytes"),
+        ("Not zero", "nonzero"),
+    ):
+        for cell, name in zip(page.column("Size", head), NETWORKS, strict=True):
             assert f"{shipped[name][key]:,}" in cell if name in shipped else cell == "not shipped" or "400,321" in cell
-    assert page.row("Kernels")[-1] == "4 of 18 integer"
-    assert page.row("One thread")[0] == "1.25\N{NO-BREAK SPACE}ms [1.12, 1.38] p95 2.50 noisy"
-    assert page.row("One thread")[4] == "0.250\N{NO-BREAK SPACE}ms [0.225, 0.275] p95 0.500"
-    assert page.row("Against the teacher") == [
-        "reference",
-        "not shipped",
-        *(f"{at}.0× faster {at * 5 / 3:.1f}× faster" for at in (3, 4, 5)),
-    ]
+    assert page.column("Size", "Integer kernels")[-1] == "4 of 18"
+    table = "Latency, memory and energy"
+    spaced = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in page.column(table, "One thread")]
+    assert spaced[0] == "1.25 ms [1.12, 1.38] noisy"
+    assert spaced[-1] == "0.250 ms [0.225, 0.275]"
+    faster = [cell.partition(" [")[0] for cell in page.column(table, "Times faster, one thread")]
+    assert faster == ["reference", "3.0× faster", "4.0× faster", "5.0× faster"]
+    assert page.column(table, "Loading")[1].endswith("p95 9.50")
+    assert set(page.column(table, "Energy")) == {"not measurable here"}
 
 
 def test_every_other_section_shows_its_own_numbers(page: Page) -> None:
@@ -81,7 +89,7 @@ def test_names_are_text_and_nothing_else(html: str, page: Page) -> None:
     assert "A <title>" not in html
     assert "<CPU>" not in html
     assert "&lt;b&gt;bold&lt;/b&gt;" in html
-    assert [row[0] for row in page.rows if row[0] in CLASSES and len(row) == 6] == list(CLASSES)
+    assert page.column("Each class", "Class") == list(CLASSES)
     drawn = json.loads(page.scripts[1])["confusion"]
     names = {row["actual"] for layer in (drawn, *drawn["layer"]) for row in layer.get("data", {}).get("values", ())}
     assert names == set(CLASSES[:-1])
@@ -115,13 +123,11 @@ def test_what_learnt_nothing_has_no_curve(page: Page) -> None:
     assert "Recovery after quantization" not in page.text
 
 
-def test_packed_tensors_and_their_zeros_are_told_and_loading_always(page: Page, tmp_path: Path, build: Build) -> None:
-    loading = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in page.row("Loading")]
-    assert loading == ["3.25 ms", "not shipped", "5.25 ms", "6.25 ms", "7.25 ms"]
-    assert not [row for row in page.rows if row and row[0].startswith("Packed")]
+def test_packed_tensors_and_their_zeros_are_told_where_there_are_some(page: Page, tmp_path: Path, build: Build) -> None:
+    assert "Packed" not in page.tables["Size"][0]
     world = World(tmp_path)
     world.change("export", "pruned.packed", 3)
-    packed = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in build(world).row("Packed")]
+    packed = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in build(world).column("Size", "Packed")]
     assert packed[-2:] == ["3 tensors 37.0 % zeros", "0 tensors 49.4 % zeros"]
 
 
@@ -165,7 +171,7 @@ def test_mistakes_come_first_then_the_least_sure(tmp_path: Path) -> None:
         ("prepare", "copies"),
         ("distill", "verdict"),
         ("distill", "control.val_loss"),
-        ("evaluate", "quantized.agreement_with_pruned"),
+        ("evaluate", "quantized.against.pruned.flipped"),
         ("export", "student.largest_difference"),
         ("benchmark", "files.quantized.one_thread.noisy"),
     ],
@@ -186,8 +192,16 @@ def test_missing_column_stops_the_report(tmp_path: Path, build: Build) -> None:
 
 def test_charts_are_valid_vega_lite(page: Page) -> None:
     drawn = json.loads(page.scripts[1])
-    assert len(drawn) == 12
-    for name in ("latency", "prune-accuracy", "distill-loss", "channels", "confusion"):
+    assert len(drawn) == 19
+    for name in (
+        "latency",
+        "prune-accuracy",
+        "distill-loss",
+        "channels",
+        "confusion",
+        "reliability-pruned",
+        "robustness-blur",
+    ):
         assert vl_convert.vegalite_to_vega(drawn[name])["marks"], name
 
 

@@ -11,7 +11,7 @@ from stages.core import params
 from stages.core.reporting import pruning
 from stages.core.running import sources
 from stages.core.running.errors import Refusal
-from tests.reporting.numbers import LESSON, PRUNED
+from tests.reporting.numbers import LESSON, PRUNED, timing
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World
 
@@ -41,14 +41,14 @@ def section(page: Page) -> str:
 def test_before_and_after_are_the_measured_sizes_and_times(tmp_path: Path, build: Build) -> None:
     """Ratios of the ends of two 95 % intervals hold at 90 % together; those here overlap for all threads."""
     world = World(tmp_path)
-    world.change("benchmark", "files.student.one_thread", timing(0.6, 0.5, 0.7))
-    world.change("benchmark", "files.pruned.one_thread", timing(0.3, 0.25, 0.4))
-    world.change("benchmark", "files.student.all_threads", timing(0.2, 0.1, 0.3))
-    world.change("benchmark", "files.pruned.all_threads", timing(0.25, 0.2, 0.4))
+    world.change("benchmark", "files.student.one_thread", timing(0.6, low=0.5, high=0.7))
+    world.change("benchmark", "files.pruned.one_thread", timing(0.3, low=0.25, high=0.4))
+    world.change("benchmark", "files.student.all_threads", timing(0.2, low=0.1, high=0.3))
+    world.change("benchmark", "files.pruned.all_threads", timing(0.25, low=0.2, high=0.4))
     page = build(world)
-    [_, macs] = [row for row in page.rows if row[0] == "Multiply-accumulates for one picture"]
-    assert macs[1:] == ["7,000,000", "3,000,000", f"{share(0.571)} less"]
-    [parameters] = [row for row in page.rows if row[0] == "Parameters"]
+    macs = page.row("Multiply-accumulates for one picture")
+    assert macs == ["7,000,000", "3,000,000", f"{share(0.571)} less"]
+    [parameters] = [row for row in page.tables["Before and after"] if row[0] == "Parameters"]
     assert parameters[1:] == ["400,321", "200,777", f"{share(0.498)} less"]
     assert page.row("File float32 ONNX") == [f"1.60{SPACE}MB", f"0.80{SPACE}MB", f"{share(0.499)} less"]
     assert page.row("Latency, one thread") == [
@@ -62,12 +62,8 @@ def test_before_and_after_are_the_measured_sizes_and_times(tmp_path: Path, build
     assert "zero" not in section(page).lower()
 
 
-def timing(median: float, low: float, high: float) -> dict[str, float | bool]:
-    return {"median": median, "low": low, "high": high, "p95": 1.0, "noisy": False, "times_faster_than_teacher": 1.0}
-
-
 def test_a_network_that_grew_has_more() -> None:
-    assert pruning._less(-0.25) == f"{share(0.25)} more"  # of a file whose mask outweighs its zeros
+    assert pruning._less(-0.25).text == f"{share(0.25)} more"  # of a file whose mask outweighs its zeros
 
 
 def test_several_seeds_are_judged_against_both_controls(tmp_path: Path, build: Build) -> None:

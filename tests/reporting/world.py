@@ -175,7 +175,7 @@ class World:
         told: dict[str, Any] = {"pictures": PICTURES, "test": "t" * 64, "top": 3, "confidence": 0.95}
         shipped: dict[str, Any] = {}
         parity: dict[str, Any] = {}
-        right = {name: self.answers[name] == self.answers["label"] for name in NETWORKS}
+        right = {name: self.answers[name].to_numpy() == self.answers["label"].to_numpy() for name in NETWORKS}
         for at, name in enumerate(NETWORKS):
             others = {PARENTS[name], "teacher"} if name in PARENTS else set[str]()
             differ = {

@@ -90,7 +90,7 @@ def table(found: Sequence[Comparison]) -> Table:
         "Bootstrap",
         "p",
         f"p of {len(found)} (Holm)",
-        f"p of more than {margin} apart",
+        f"p of {margin} apart (TOST)",
         "Verdict",
     )
     note = (

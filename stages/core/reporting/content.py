@@ -212,10 +212,10 @@ def _origin(found: Findings, pedigree: Pedigree, origin: Origin) -> dict[str, An
     return {
         "origin": origin,
         "digests": {
-            "commit": origin.commit[:SHORT],
+            "Commit": origin.commit[:SHORT],
             "dvc.lock, without the report": origin.lock[:SHORT],
-            "data, as prepared": origin.data[:SHORT],
-            "test pictures": found.evaluated.test[:SHORT],
+            "Data, as prepared": origin.data[:SHORT],
+            "Test pictures": found.evaluated.test[:SHORT],
         },
         "chain": pedigree.chain,
         "dataset": labels.dataset,

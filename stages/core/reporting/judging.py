@@ -43,10 +43,7 @@ def robustness(found: Findings) -> list[Table]:
         how_much = sheets.number(amount, f"{amount:g}") if severity else sheets.absent("untouched")
         accuracies = (told.get((name, kind, severity), Cell()) for name in found.networks)
         lines.append(Row(str(kind), "", [sheets.count(int(severity)), how_much, *accuracies]))
-    note = (
-        f"Accuracy on test pictures that were spoilt, with {_level(found)} intervals (Wilson); severity 0 is "
-        "untouched. Nothing was trained on such pictures unless the settings say so."
-    )
+    note = f"Accuracy on spoilt test pictures, {_level(found)} intervals (Wilson); severity 0 is the picture as it is."
     return [Table("Robustness", "Spoilt by", ("Severity", "Amount", *found.networks), lines, note)]
 
 
@@ -76,14 +73,15 @@ def subgroups(found: Findings) -> list[Table]:
     rows = found.subgroups
     if rows.empty:
         return []
-    told = {(one["network"], one["column"], one["group"]): _accuracy(one) for one in rows.to_dict("records")}
-    groups = rows[["column", "group", "pictures"]].drop_duplicates(["column", "group"])
+    told = {(one["network"], one["column"], one["group"]): one for one in rows.to_dict("records")}
+    groups = {(column, group): one["pictures"] for (_, column, group), one in told.items()}
     lines: list[Row] = []
-    for column, group, pictures in groups.itertuples(index=False, name=None):
-        accuracies = (told.get((name, column, group), Cell()) for name in found.networks)
-        lines.append(Row(str(group), str(column), [sheets.count(int(pictures)), *accuracies]))
+    for (column, group), pictures in groups.items():
+        judged = (told.get((name, column, group)) for name in found.networks)
+        accuracies = [_accuracy(one) if one else Cell() for one in judged]
+        lines.append(Row(str(group), "", [Cell(str(column)), sheets.count(int(pictures)), *accuracies]))
     note = f"Accuracy on the test pictures of each group, {_level(found)} intervals (Wilson), not corrected for many."
-    return [Table("Subgroups", "Group", ("Pictures", *found.networks), lines, note)]
+    return [Table("Subgroups", "Group", ("Of", "Pictures", *found.networks), lines, note)]
 
 
 def _accuracy(one: Mapping[Any, Any]) -> Cell:

@@ -15,7 +15,7 @@ def everything(findings: Findings) -> dict[str, Specification]:
 
 
 def kinds(findings: Findings) -> list[str]:
-    return list(dict.fromkeys(findings.robustness["kind"]))
+    return list(dict.fromkeys(findings.robustness["kind"].tolist()))
 
 
 def reliability(findings: Findings, network: str) -> Chart:
@@ -49,10 +49,11 @@ def robustness(findings: Findings, kind: str) -> Chart:
     """All kinds have one scale, so that they can be compared."""
     percents = {name: findings.robustness[name] * 100 for name in ("accuracy", "accuracy_low", "accuracy_high")}
     every = findings.robustness.assign(**percents)
-    lowest, highest = float(every["accuracy_low"].min()), float(every["accuracy_high"].max())
+    lowest, highest = min(every["accuracy_low"].tolist()), max(every["accuracy_high"].tolist())
     scale = alt.Scale(domain=[max(0, lowest - ROOM), min(100, highest + ROOM)], nice=False)
-    rows = every[every["kind"] == kind].to_dict("records")
-    x = alt.X("severity:Q", title="severity", axis=alt.Axis(tickMinStep=1, tickCount=6, grid=False))
+    rows = every.loc[every["kind"] == kind].to_dict("records")
+    severities = sorted(set(every["severity"].tolist()))
+    x = alt.X("severity:Q", title="severity", axis=alt.Axis(values=severities, format="d", grid=False))
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour(), detail="network:N")
     tips = [
         alt.Tooltip("network:N"),

@@ -49,7 +49,7 @@ class Origin:
     def locked(self) -> str:
         if self.results:
             return "dvc.lock knows these very results."
-        return "dvc.lock does not know these results: stages were run by hand, without `dvc repro`."
+        return "dvc.lock does not know these results: stages were run by hand, not by dvc repro."
 
     @property
     def commands(self) -> list[tuple[str, str]]:

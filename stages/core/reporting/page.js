@@ -42,6 +42,7 @@ for (const table of document.querySelectorAll("main table")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
+    if (!head.textContent.trim()) button.setAttribute("aria-label", "Order by this column");
     button.append(...head.childNodes);
     button.addEventListener("click", () => order(table, column, head));
     head.append(button);

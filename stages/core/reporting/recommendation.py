@@ -1,8 +1,9 @@
 """Which file the budget asks for, limit by limit; val chooses, test is told."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from stages.core import choosing, params
+from stages.core import choosing, params, words
 from stages.core.choosing import Candidate, Line
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.sheets import Cell, Row, Table
@@ -27,7 +28,7 @@ def recommend(found: Findings, budget: params.Budget) -> Recommendation:
     best = choosing.best(files, budget)
     taken = best or choosing.nearest(files, budget)
     kept = sum(choosing.passes(file, budget) for file in files)
-    reason = _why(budget, kept, len(files)) if best else _why_not(taken, budget)
+    reason = _why(budget, kept, len(files)) + _smaller(files, taken, budget) if best else _why_not(taken, budget)
     return Recommendation(
         taken.name, best is not None, reason, choosing.judge(taken, budget), _table(files, budget, taken)
     )
@@ -36,12 +37,22 @@ def recommend(found: Findings, budget: params.Budget) -> Recommendation:
 def _why(budget: params.Budget, kept: int, count: int) -> str:
     """The rule, as `choosing.best` goes by it."""
     if not choosing.limited(budget):
-        return (
-            f"The budget sets no limit: of {count} files, this is the most accurate on val, and the smallest of those."
-        )
+        return f"The budget sets no limit: of {count} files, this is the most accurate on val. Test chose nothing."
+    if kept == 1:
+        return f"Of {count} files this is the only one that keeps to the budget. Test chose nothing."
     enough = budget.accuracy is not None or budget.drop is not None
     rank = "the smallest" if enough else "the most accurate on val"
-    return f"Of {count} files {kept} keep to the budget, and this is {rank} of them. Test chose nothing."
+    how_many = f"All {count} files" if kept == count else f"Of {count} files {kept}"
+    return f"{how_many} keep to the budget, and this is {rank} of them. Test chose nothing."
+
+
+def _smaller(files: list[Candidate], taken: Candidate, budget: params.Budget) -> str:
+    """Why not the smallest file."""
+    smallest = min(files, key=lambda file: file.bytes)
+    missed = [line.said for line in choosing.judge(smallest, budget) if not line.passed]
+    if smallest == taken or not missed:
+        return ""
+    return f" {smallest.name}.onnx is {words.smaller(taken.bytes / smallest.bytes)} yet, but {'; '.join(missed)}."
 
 
 def _why_not(taken: Candidate, budget: params.Budget) -> str:
@@ -72,10 +83,22 @@ def _limit(name: str, limits: dict[str, float]) -> str:
 
 def _cells(file: Candidate, budget: params.Budget) -> list[Cell]:
     passed = {line.name: line.passed for line in choosing.judge(file, budget)}
-    cells: list[Cell] = []
-    for name, rule in choosing.LIMITS.items():
-        found = rule.found(file)
-        told = "not measurable here" if found is None else rule.told(found)
-        verdict = {True: ("passes", ""), False: ("", "fails"), None: ("", "")}[passed.get(name)]
-        cells.append(Cell(told, tuple(filter(None, verdict[:1])), verdict[1], value=found))
-    return cells
+    return [_cell(name, file, passed.get(name)) for name in choosing.LIMITS]
+
+
+def _cell(name: str, file: Candidate, passed: bool | None) -> Cell:
+    """`passed` is None where the budget sets no such limit."""
+    found = choosing.LIMITS[name].found(file)
+    told = "not measurable here" if found is None else SAID[name](found)
+    verdict = {True: {"details": ("passes",)}, False: {"warning": "fails"}, None: {}}[passed]
+    return Cell(told, value=found, **verdict)
+
+
+SAID: Mapping[str, Callable[[float], str]] = {
+    "megabytes": lambda size: words.megabytes(round(size * 1e6)),
+    "macs": words.whole,
+    "milliseconds": lambda time: f"{words.milliseconds(time)}{words.SPACE}ms",
+    "joules": lambda joules: f"{words.milliseconds(joules * 1e3)}{words.SPACE}mJ",
+    "accuracy": words.percent,
+    "drop": words.points,
+}

@@ -23,7 +23,7 @@ def render(content: dict[str, Any]) -> str:
     environment.filters |= {
         "percent": words.percent,
         "whole": words.whole,
-        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "sentence": words.sentence,
     }
     template = environment.get_template("page.html.jinja")
     return template.render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())

@@ -48,15 +48,8 @@ def energy(joules: Joules | None, why: str) -> Cell:
 def latency(found: Benchmarked) -> Table:
     """One picture at a time."""
     rows = [Row(name, "", list(_latency(name, file, found))) for name, file in files(found).items()]
-    heads = (
-        "One thread",
-        "All threads",
-        "Against the teacher, one thread",
-        "All threads",
-        "Loading",
-        "Memory",
-        "Energy",
-    )
+    gains = ("Times faster, one thread", "All threads")
+    heads = ("One thread", "All threads", *gains, "Loading", "Memory", "Energy")
     note = (
         f"Of the files, one picture at a time: medians with {words.level(found.confidence)} intervals. Loading and "
         "memory are those of fresh processes; memory is the peak, and what of it is beyond ONNX Runtime's own."
@@ -70,7 +63,7 @@ def _latency(name: str, file: File, found: Benchmarked) -> Iterator[Cell]:
     yield from (REFERENCE if name == "teacher" else faster(timing) for timing in threads)
     yield milliseconds(file.load.median, file.load.low, file.load.high, f"p95 {words.milliseconds(file.load.p95)}")
     yield _memory(file)
-    yield energy(file.joules, "not measurable here")
+    yield energy(file.joules, "not measured" if found.energy.source else "not measurable here")
 
 
 def _memory(file: File) -> Cell:
@@ -83,13 +76,13 @@ def _memory(file: File) -> Cell:
 
 
 def details(found: Benchmarked) -> Table:
-    """Every file at every batch, on every kind of machine part that was asked."""
+    """Every file at every batch."""
     rows = [
-        Row(name, said, list(_details(timing, batch)))
+        Row(name, "", [Cell(said), *_details(timing, batch)])
         for name, file in files(found).items()
         for said, batch, timing in _measured(file)
     ]
-    heads = ("Batch", "Median", TAIL, "Pictures a second", "Against the teacher", "Calls", "Drift over the rounds")
+    heads = ("Threads", "Batch", "Median", TAIL, "Pictures a second", "Against the teacher", "Calls", "Drift")
     note = (
         f"Milliseconds of one call, with {words.level(found.confidence)} intervals over rounds of fresh processes, "
         f"taken in turns. Noisy: {NOISY}. Drift: the change from first to last round, where it is more than chance."
@@ -100,8 +93,8 @@ def details(found: Benchmarked) -> Table:
 def _measured(file: File) -> Iterator[tuple[str, int, Timing]]:
     batches: dict[str, Ways] = {"1": file, **file.batches}
     for batch, ways in batches.items():
-        yield "one thread", int(batch), ways.one_thread
-        yield "all threads", int(batch), ways.all_threads
+        yield "one", int(batch), ways.one_thread
+        yield "all", int(batch), ways.all_threads
         if ways.gpu:
             yield "GPU", int(batch), ways.gpu
 
@@ -127,10 +120,7 @@ def _drift(drift: Drift) -> Cell:
 def told(found: Benchmarked) -> list[str]:
     """What was measured of energy and on a GPU, or why not."""
     energy, gpu = found.energy, found.gpu
-    return [
-        f"Energy: {energy.source}." if energy.source else f"Energy: {energy.why}.",
-        f"GPU: {gpu.name}." if gpu.name else f"GPU: {gpu.why}.",
-    ]
+    return [f"Energy: {energy.source or energy.why}", f"GPU: {gpu.name or gpu.why}"]
 
 
 def noise(found: Benchmarked) -> str:

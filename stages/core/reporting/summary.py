@@ -8,6 +8,8 @@ from stages.core.reporting.comparison import Comparison
 from stages.core.reporting.findings import File, Findings
 from stages.core.reporting.recommendation import Recommendation
 
+COUNTED = "counted in the graph that ONNX Runtime runs"
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -63,31 +65,21 @@ def caution(seed: int, findings: Findings) -> str:
 
 
 def tiles(found: Findings, taken: Recommendation) -> list[Tile]:
-    """The recommended file beside the teacher's."""
+    """The recommended file beside the teacher's; of the teacher's, what it is."""
     shipped, teacher = speed.files(found.benchmarked)[taken.name], found.benchmarked.files.teacher
-    times = words.milliseconds(shipped.one_thread.median), words.milliseconds(teacher.one_thread.median)
+    sizes = [words.megabytes(file.bytes) for file in (shipped, teacher)]
+    times = [f"{words.milliseconds(file.one_thread.median)}{words.SPACE}ms" for file in (shipped, teacher)]
+    gains = [words.smaller(teacher.bytes / shipped.bytes), words.faster(shipped.one_thread.times_faster)]
+    kernels = f"{shipped.integer_kernels} of {shipped.integer_kernels + shipped.float_kernels}"
+    told = {"File": (gains[0], sizes), "Latency, one thread": (gains[1], times)}
+    accuracies = [words.percent(file.accuracy) for file in (shipped, teacher)]
     spread = words.interval(shipped.accuracy_low, shipped.accuracy_high)
-    kernels = shipped.integer_kernels + shipped.float_kernels
-    return [
-        Tile(
-            "File",
-            words.smaller(teacher.bytes / shipped.bytes),
-            f"{words.megabytes(shipped.bytes)}, the teacher {words.megabytes(teacher.bytes)}",
-        ),
-        Tile(
-            "Latency, one thread",
-            words.faster(shipped.one_thread.times_faster),
-            f"{times[0]} ms, the teacher {times[1]} ms",
-        ),
-        Tile(
-            "Accuracy on test",
-            words.percent(shipped.accuracy),
-            f"{spread}, the teacher {words.percent(teacher.accuracy)}",
-        ),
-        Tile(
-            "Integer kernels", f"{shipped.integer_kernels} of {kernels}", "counted in the graph that ONNX Runtime runs"
-        ),
-    ]
+    if shipped is teacher:
+        beside = [Tile(title, both[0], "the teacher itself") for title, (_, both) in told.items()]
+        return [*beside, Tile("Accuracy on test", accuracies[0], spread), Tile("Integer kernels", kernels, COUNTED)]
+    beside = [Tile(title, gain, f"{both[0]}, the teacher {both[1]}") for title, (gain, both) in told.items()]
+    accuracy = Tile("Accuracy on test", accuracies[0], f"{spread}, the teacher {accuracies[1]}")
+    return [*beside, accuracy, Tile("Integer kernels", kernels, COUNTED)]
 
 
 def distillation(findings: Findings) -> tuple[str, str]:

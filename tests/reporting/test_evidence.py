@@ -1,0 +1,140 @@
+"""Evidence on the page: what is recommended, how far numbers are to be believed, what is said where there is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.core import params
+from stages.core.running import sources
+from stages.core.running.errors import Refusal
+from tests.reporting.numbers import timing
+from tests.reporting.reader import Page
+from tests.reporting.world import Build, World
+
+SETTINGS = params.load(sources.ROOT / "params.yaml")
+NO_LIMIT: dict[str, Any] = dict.fromkeys(params.Budget.model_fields)
+
+
+@pytest.fixture
+def within(build: Build, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A page for a budget of these limits alone."""
+
+    def page(world: World, **limits: float) -> str:
+        report = SETTINGS.report.model_copy(update={"budget": params.Budget(**NO_LIMIT | limits)})
+        return Page(world.build(SETTINGS.model_copy(update={"report": report}))).text.replace("\N{NO-BREAK SPACE}", " ")
+
+    return page
+
+
+def test_the_smallest_file_that_keeps_to_the_budget_is_recommended(world: World, within: Any) -> None:
+    """Val tells drops of 0, 0.2, 0.3 and 0.4 points; on test they are 0, 3, 4.5 and 6."""
+    assert "<title> quantized.onnx: 1.23 kB" in within(world, drop=0.01)
+    page = within(world, drop=0.0025)
+    assert "student.onnx: 0.12 MB, 100× smaller and 3.0× faster than the teacher, accuracy 97.0 %" in page
+    assert "Of 4 files 2 keep to the budget, and this is the smallest of them. Test chose nothing." in page
+    assert "quantized.onnx is 100× smaller yet, but drop on val" in page
+    assert "It loses 3.0 points against the teacher" in page
+
+
+def test_a_teacher_that_alone_keeps_to_the_budget_is_beside_nobody(world: World, within: Any) -> None:
+    page = within(world, drop=0.0)
+    assert "teacher.onnx: 12.35 MB, accuracy 100.0 %" in page
+    assert "the only one that keeps to the budget" in page
+    assert "against the teacher, and" not in page.partition("Every step")[0]
+    assert "12.35 MB the teacher itself" in page
+
+
+def test_a_budget_that_no_file_keeps_to_says_so_and_names_the_nearest(world: World, within: Any) -> None:
+    page = within(world, drop=0.0025, megabytes=0.05, joules=1.0)
+    first, _, rest = page.partition("Every step")
+    assert "No file keeps to the budget" in first
+    assert "energy a picture: at most 1 J, not measurable here: fails" in first
+    assert "chosen" not in rest.partition("Answers on test")[0]
+    assert "nearest" in rest.partition("Answers on test")[0]
+
+
+def test_energy_is_a_chart_where_it_was_measured_and_a_reason_where_not(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    assert "energy" not in json.loads(page.scripts[1])
+    assert "Not measurable here: no counters." in page.text
+    measured = World(tmp_path)
+    for at, name in enumerate(("teacher", "student", "pruned", "quantized")):
+        joules = {"per_picture": 0.002 / (at + 1), "low": 0.0001, "high": 0.003}
+        measured.change("benchmark", f"files.{name}.joules", joules)
+    measured.change("benchmark", "energy", {"source": "RAPL of the whole package", "why": ""})
+    html = Page(measured.build(SETTINGS))
+    points = json.loads(html.scripts[1])["energy"]["data"]["values"]
+    assert [point["millijoules"] for point in points] == pytest.approx([2, 1, 2 / 3, 0.5])
+    assert "Energy: RAPL of the whole package." in html.text
+    assert html.column("Latency, memory and energy", "Energy")[0].startswith("2.00\N{NO-BREAK SPACE}mJ")
+
+
+def test_bins_severities_and_groups_are_told_with_their_intervals(
+    world: World, page: Page, tmp_path: Path, build: Build
+) -> None:
+    assert page.column("Reliability", "Pictures")[:2] == ["20", "90"]
+    assert page.column("Robustness", "Amount") == ["untouched", "0.04", "0.18"] * 2
+    assert page.column("Robustness", "student")[1].startswith("66.0")
+    assert page.column("Robustness in the mean", "Noise")[0].startswith("61.0")
+    assert "Subgroups" not in page.tables
+    grouped = World(tmp_path)
+    grouped.group({"007": 17, "NA": 12})
+    found = build(grouped).tables["Subgroups"]
+    assert [row[:3] for row in found[1:]] == [["007", "camera", "20"], ["NA", "camera", "20"]]
+    assert found[1][3].replace("\N{NO-BREAK SPACE}", " ") == "85.0 % [75.0, 90.0]"
+
+
+def test_what_was_not_spoilt_is_said(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    path = world.metrics / "robustness.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    for name in ("teacher", "control", "student", "pruned", "quantized"):
+        world.change("evaluate", f"{name}.robustness", {})
+    assert "evaluate.robustness names no amounts" in build(world).text
+
+
+def test_maps_stand_beside_their_pictures_and_a_missing_one_stops_the_report(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    assert "No layer of them has a place." in build(world).text
+    world.look({"teacher": "layer4", "student": None}, "", 2)
+    page = build(world)
+    assert "layer4 of the teacher" in page.text
+    assert page.text.count("no map") == 2
+    (tmp_path / "answers/attention/000001-teacher.png").unlink()
+    with pytest.raises(Refusal, match=r"000001-teacher\.png is missing.*`dvc repro evaluate`"):
+        build(world)
+
+
+def test_failures_show_the_pictures_that_were_kept(tmp_path: Path, build: Build) -> None:
+    page = build(World(tmp_path, {"quantized": range(3, 13)}, examples=6))
+    seen = page.text
+    assert "<b>bold</b> taken for NA 4 pictures, 1 kept" in seen
+    assert "NA taken for Ä & 鳥 3 pictures, 1 kept" in seen
+    assert len([place for place in page.loads if place.startswith("data:image")]) == 6
+
+
+def test_every_file_is_told_at_every_batch_with_drift_and_noise(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    drifting = timing(0.4, drift={"share": -0.21, "p": 0.0012, "found": True}, pictures_per_second=20_000.4)
+    world.change("benchmark", "files.quantized.batches.8.all_threads", drifting)
+    found = build(world).tables["Every measurement"]
+    assert len(found) == 1 + 4 * 2 * 2
+    [row] = [row for row in found if row[:3] == ["quantized", "all", "8"]]
+    assert row[3:6] == ["0.400\N{NO-BREAK SPACE}ms [0.360,\N{NO-BREAK SPACE}0.440]", row[4], "20,000"]
+    assert row[-1] == "−21.0\N{NO-BREAK SPACE}% p 0.001 found"
+    assert found[1][-1] == "none found"
+
+
+def test_numbers_are_ordered_by_what_they_are(html: str) -> None:
+    assert 'data-value="12345678"' in html
+    assert "thead button" in html
+
+
+def test_metrics_of_an_earlier_schema_are_refused(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    world.change("benchmark", "files.teacher.load", None)
+    with pytest.raises(Refusal, match=r"benchmark\.json: files\.teacher\.load: Field required; `dvc repro`"):
+        build(world)
