@@ -21,17 +21,21 @@ NO_LIMIT: dict[str, Any] = dict.fromkeys(params.Budget.model_fields)
 def within(build: Build, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A page for a budget of these limits alone."""
 
-    def page(world: World, **limits: float) -> str:
+    def page(world: World, **limits: float) -> Page:
         report = SETTINGS.report.model_copy(update={"budget": params.Budget(**NO_LIMIT | limits)})
-        return Page(world.build(SETTINGS.model_copy(update={"report": report}))).text.replace("\N{NO-BREAK SPACE}", " ")
+        return Page(world.build(SETTINGS.model_copy(update={"report": report})))
 
     return page
 
 
+def seen(page: Page) -> str:
+    return page.text.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_the_smallest_file_that_keeps_to_the_budget_is_recommended(world: World, within: Any) -> None:
     """Val tells drops of 0, 0.2, 0.3 and 0.4 points; on test they are 0, 3, 4.5 and 6."""
-    assert "<title> quantized.onnx: 1.23 kB" in within(world, drop=0.01)
-    page = within(world, drop=0.0025)
+    assert "<title> quantized.onnx: 1.23 kB" in seen(within(world, drop=0.01))
+    page = seen(within(world, drop=0.0025))
     assert "student.onnx: 0.12 MB, 100× smaller and 3.0× faster than the teacher, accuracy 97.0 %" in page
     assert "Of 4 files 2 keep to the budget, and this is the smallest of them. Test chose nothing." in page
     assert "quantized.onnx is 100× smaller yet, but drop on val" in page
@@ -39,7 +43,7 @@ def test_the_smallest_file_that_keeps_to_the_budget_is_recommended(world: World,
 
 
 def test_a_teacher_that_alone_keeps_to_the_budget_is_beside_nobody(world: World, within: Any) -> None:
-    page = within(world, drop=0.0)
+    page = seen(within(world, drop=0.0))
     assert "teacher.onnx: 12.35 MB, accuracy 100.0 %" in page
     assert "the only one that keeps to the budget" in page
     assert "against the teacher, and" not in page.partition("Every step")[0]
@@ -47,12 +51,29 @@ def test_a_teacher_that_alone_keeps_to_the_budget_is_beside_nobody(world: World,
 
 
 def test_a_budget_that_no_file_keeps_to_says_so_and_names_the_nearest(world: World, within: Any) -> None:
-    page = within(world, drop=0.0025, megabytes=0.05, joules=1.0)
+    page = seen(within(world, drop=0.0025, megabytes=0.05, joules=1.0))
     first, _, rest = page.partition("Every step")
     assert "No file keeps to the budget" in first
     assert "energy a picture: at most 1 J, not measurable here: fails" in first
     assert "chosen" not in rest.partition("Answers on test")[0]
     assert "nearest" in rest.partition("Answers on test")[0]
+
+
+def test_a_worse_file_is_called_worse(tmp_path: Path, within: Any) -> None:
+    """Without limits, the most accurate file on val is taken, whatever it is on test."""
+    world = World(tmp_path, {"quantized": range(10)})
+    for place in ("benchmark", "export"):
+        prefix = "files." if place == "benchmark" else ""
+        world.change(place, f"{prefix}quantized.bytes", 24_691_356)
+    world.change("benchmark", "files.quantized.one_thread.times_faster_than_teacher", 0.5)
+    world.change("export", "quantized.accuracy", 0.999)
+    world.change("export", "quantized.accuracy_drop", 0.5)
+    page = within(world)
+    assert "24.69 MB, 2.0× larger and 2.0× slower than the teacher, accuracy 95.0 %" in seen(page)
+    told = "It loses 5.0 points against the teacher, and the pictures show it: on 10 pictures only the teacher is right"
+    assert f"{told}, on 0 only this network (p = 0.012, corrected)." in seen(page)
+    assert page.column("What the pictures can tell apart", "Verdict")[0] == "the first is worse"
+    assert page.column("Parity gate", "Gate")[-1] == "not passed"
 
 
 def test_energy_is_a_chart_where_it_was_measured_and_a_reason_where_not(
@@ -110,9 +131,8 @@ def test_maps_stand_beside_their_pictures_and_a_missing_one_stops_the_report(tmp
 
 def test_failures_show_the_pictures_that_were_kept(tmp_path: Path, build: Build) -> None:
     page = build(World(tmp_path, {"quantized": range(3, 13)}, examples=6))
-    seen = page.text
-    assert "<b>bold</b> taken for NA 4 pictures, 1 kept" in seen
-    assert "NA taken for Ä & 鳥 3 pictures, 1 kept" in seen
+    assert "<b>bold</b> taken for NA 4 pictures, 1 kept" in page.text
+    assert "NA taken for Ä & 鳥 3 pictures, 1 kept" in page.text
     assert len([place for place in page.loads if place.startswith("data:image")]) == 6
 
 

@@ -35,7 +35,7 @@ def test_every_step_shows_its_own_numbers(world: World, page: Page) -> None:
     assert page.column("Agreement", "Largest fall of one class")[0] == "−3.2 <b>bold</b>"
     for head, key in (
         ("Parameters", "parameters"),
-        ("Bytes", "bytes"),
+        ("File", "bytes"),
         ("After gzip", "gzip_bytes"),
         ("Not zero", "nonzero"),
     ):
@@ -131,24 +131,10 @@ def test_packed_tensors_and_their_zeros_are_told_where_there_are_some(page: Page
     assert packed[-2:] == ["3 tensors 37.0 % zeros", "0 tensors 49.4 % zeros"]
 
 
-def test_a_worse_file_is_called_worse(tmp_path: Path, build: Build) -> None:
-    world = World(tmp_path, {"quantized": range(10)})
-    world.change("benchmark", "files.quantized.bytes", 24_691_356)
-    world.change("benchmark", "files.quantized.one_thread.times_faster_than_teacher", 0.5)
-    world.change("export", "quantized.accuracy_drop", 0.5)
-    page = build(world)
-    seen = page.text.replace("\N{NO-BREAK SPACE}", " ")
-    assert "24.69 MB, 2.0× larger and 2.0× slower than the teacher, accuracy 95.0 %" in seen
-    assert "It loses 5.0 points against the teacher, and the pictures show it: on 10 pictures only the teacher" in seen
-    assert page.row("quantized and teacher")[-1] == "the first is worse"
-    [parity, _] = [row for row in page.rows if row[0] == "quantized.onnx"]
-    assert parity[-1] == "not passed"
-
-
 def test_a_difference_within_chance_is_none(tmp_path: Path, build: Build) -> None:
     page = build(World(tmp_path, {"quantized": range(3)}))
     assert "It loses 1.5 points against the teacher; no difference is shown." in page.text
-    assert page.row("quantized and teacher")[-1] == "no difference is shown"
+    assert page.column("What the pictures can tell apart", "Verdict")[0] == "no difference is shown"
 
 
 def test_no_examples_and_many_classes(tmp_path: Path, build: Build) -> None:

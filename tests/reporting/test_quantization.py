@@ -201,6 +201,7 @@ def test_the_gate_tells_its_interval_and_the_bytes_above_the_ideal(tmp_path: Pat
     world = World(tmp_path)
     for key, value in {"bytes": 1100, "ideal_bytes": 1000, "tensor_bytes": 777, "levels": 16}.items():
         world.change("export", f"quantized.{key}", value)
+    world.change("benchmark", "files.quantized.bytes", 1100)
     world.change("export", "pruned.tensor_bytes", 1000)
     page = build(world)
     parity, contents = gate(page, "quantized.onnx")
@@ -219,7 +220,7 @@ def test_the_gate_tells_its_interval_and_the_bytes_above_the_ideal(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("agreement", 0.97), ("accuracy_drop", 0.02), ("accuracy", 0.97), ("ideal_bytes", 1170)]
+    ("key", "value"), [("agreement", 0.97), ("accuracy_drop", 0.02), ("accuracy", 0.96), ("ideal_bytes", 1170)]
 )
 def test_each_limit_of_the_gate_is_judged(key: str, value: float, tmp_path: Path, build: Build) -> None:
     world = World(tmp_path)
@@ -254,9 +255,14 @@ def test_a_portable_file_is_a_row_and_never_the_champion(
     products: str, need: str, tmp_path: Path, build: Build
 ) -> None:
     world = World(tmp_path)
-    twin = files.read_json(world.metrics / "export.json")["quantized"] | {"saturates": 0, "agreement": 0.985}
+    twin = files.read_json(world.metrics / "export.json")["quantized"] | {
+        "saturates": 0,
+        "agreement": 0.985,
+        "bytes": 1300,
+        "ideal_bytes": 1300,
+    }
     measured = files.read_json(world.metrics / "benchmark.json")["files"]["quantized"] | {"accuracy": 0.987}
-    better = measured | {"bytes": 7, "one_thread": measured["one_thread"] | {"median": 0.001}}
+    better = measured | {"bytes": 1300, "one_thread": measured["one_thread"] | {"median": 0.001}}
     assert "on all processors" in section(build(world))
     world.change("export", "quantized.saturates", 3)
     world.change("export", "quantized-portable", twin)

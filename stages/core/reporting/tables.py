@@ -61,7 +61,7 @@ def sizes(found: Findings) -> Table:
         "Percentages are of the teacher's; multiply-accumulates are for one picture. Kernels are convolutions and "
         "matrix products, counted in the graph that ONNX Runtime runs."
     )
-    return Table("Size", "File", tuple(columns), rows, note)
+    return Table("Size", "Network", tuple(columns), rows, note)
 
 
 def _shipped(found: Findings) -> dict[str, File]:
