@@ -162,14 +162,15 @@ def test_counts_are_those_of_any_batches(
     found = {}
     for pixels in (2**21, 5 * 8 * 8):
         monkeypatch.setattr(batches, "PIXELS", pixels)
-        sizes: list[int] = []
+        batch: list[list[int]] = []
 
         def corrupt(images: Tensor, amount: float, numbers: Tensor, seed: int) -> Tensor:
-            sizes.append(len(images))  # noqa: B023
+            batch.append(numbers.tolist())  # noqa: B023
             return CORRUPTIONS["noise"](images, amount, numbers, seed)
 
         found[pixels] = robustness.count({"one": network}, seen, corrupt, 0.3, 0)
-        assert max(sizes) == (24 if pixels == 2**21 else 5)
+        assert max(map(len, batch)) == (24 if pixels == 2**21 else 5)
+        assert [number for numbers in batch for number in numbers] == list(range(24))
     assert len({count["one"] for count in found.values()}) == 1
     split = storage.load(prepared / "test")
     drawn = spoilt("noise", 0.3, torch.from_numpy(split.images.transpose(0, 3, 1, 2).copy()))
@@ -182,12 +183,18 @@ def test_counts_are_those_of_any_batches(
 
 
 def test_a_confidence_of_one_lies_in_the_last_bin(settings: params.Params) -> None:
-    """Sure and right in half of the pictures, nearly sure and wrong in the others: one bin, and their mean gap."""
+    """Sure and wrong in half of the pictures, nearly sure and right in the others: one bin, and their mean gap."""
     chances = np.array([[1, 0], [1, 0], [0.96, 0.04], [0.96, 0.04]], np.float32)
-    labels = np.array([0, 0, 1, 1])
+    labels = np.array([1, 1, 0, 0])
     assert scores.calibration_error(chances, labels, 10) == pytest.approx(0.98 - 0.5, abs=1e-6)
     [row] = scores.reliability(chances, labels, settings.evaluate.model_copy(update={"calibration_bins": 10}))
     assert (row["bin"], row["from"], row["to"], row["pictures"], row["accuracy"]) == (10, 0.9, 1.0, 4, 0.5)
+
+
+def test_a_confidence_between_two_bins_lies_in_the_upper_one(settings: params.Params) -> None:
+    two = settings.evaluate.model_copy(update={"calibration_bins": 2})
+    [row] = scores.reliability(np.array([[0.5, 0.5], [0.1, 0.9]], np.float32), np.array([0, 1]), two)
+    assert (row["bin"], row["from"], row["to"], row["pictures"]) == (2, 0.5, 1.0, 2)
 
 
 def test_two_classes_have_one_answer_among_the_top(settings: params.Params) -> None:

@@ -47,8 +47,7 @@ class Probe(nn.Module):
         self.layout, self.planes = layout, nn.Identity()
 
     def forward(self, said: Tensor) -> Tensor:
-        """A copy, since what follows may work in place."""
-        return self.layout.back(self.planes(self.layout.planes(said)).clone(), said)
+        return self.layout.back(self.planes(self.layout.planes(said)), said)
 
 
 def find(network: nn.Module, example: Tensor) -> Sight | None:
