@@ -47,7 +47,7 @@ class Study(Found):
     values: list[str] = Field(min_length=1)
     points: list[Point] = Field(min_length=1)
     commit: str
-    machine: dict[str, str | int | list[str]]
+    machine: dict[str, Any]
     date: str
 
     @model_validator(mode="before")
