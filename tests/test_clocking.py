@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from scipy import stats
 
 from stages.core import params
-from stages.core.clocking import describing, intervals, timing, turns, ways
+from stages.core.clocking import describing, intervals, timing, turns, ways, worker
 from stages.core.clocking.meters import Meter
 from stages.core.clocking.tasks import Cell
 from stages.core.clocking.turns import Measured
@@ -126,10 +126,11 @@ def test_files_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return ask(task, meter)
 
     monkeypatch.setattr(turns, "ask", noted)
+    monkeypatch.setattr(turns, "orders", lambda names, rounds: [names[::-1]] * rounds)
     paths = {name: file(tmp_path / f"{name}.onnx") for name in ("first", "second")}
     found = turns.measure(paths, PICTURES, [SINGLE, PAIR], SETTINGS)
     assert [name for name, _ in asked[:2]] == list(paths)
-    assert [name for name, _ in asked[2:]] == [name for order in turns.orders(list(paths), 3) for name in order]
+    assert [name for name, _ in asked[2:]] == ["second", "first"] * 3
     assert [calls for _, calls in asked[:2]] == [[turns.TRIED] * 2] * 2
     for name, one in found.items():
         [calls] = {tuple(calls) for given, calls in asked[2:] if given == name}
@@ -140,6 +141,16 @@ def test_files_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (one.peak_bytes > one.over_runtime_bytes).all()
         assert (one.over_runtime_bytes > 0).all()
         assert len(one.joules) == 0
+
+
+def test_each_cell_gets_as_many_pictures_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(sessions, "clock", lambda _, pictures, calls: given.append(len(pictures)) or np.ones(calls))
+    np.save(tmp_path / "pictures.npy", np.repeat(PICTURES, 4, axis=0))
+    paths = str(file(tmp_path / "a.onnx")), str(tmp_path / "pictures.npy")
+    told = worker.work(turns.Task(*paths, [SINGLE, PAIR], [3, 4], None))
+    assert given == [1, 1, 2, 2]  # once to warm up
+    assert [len(calls) for calls in told.calls] == [3, 4]
 
 
 def test_calls_are_as_many_as_fit_into_the_time() -> None:
@@ -183,9 +194,9 @@ def test_a_process_that_dies_is_told_in_words(
 
 def test_a_file_that_answers_no_number_or_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(Refusal, match=r"text\.onnx does not load"):
+    with pytest.raises(Refusal, match=r"^/\S*text\.onnx does not load"):
         turns.measure({"a": tmp_path / "text.onnx"}, PICTURES, [SINGLE], SETTINGS)
-    with pytest.raises(Refusal, match=r"nan\.onnx answers what is no number to 1 pictures at once, one_thread"):
+    with pytest.raises(Refusal, match=r"^/\S*nan\.onnx answers what is no number to 1 pictures at once, one_thread"):
         turns.measure({"a": file(tmp_path / "nan.onnx", no_number=True)}, PICTURES, [SINGLE], SETTINGS)
 
 
