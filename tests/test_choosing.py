@@ -91,6 +91,7 @@ def test_the_smallest_that_is_good_enough_or_the_best_that_fits(limits: dict[str
     [
         ({"accuracy": 0.95}, "large"),
         ({"accuracy": 0.95, "megabytes": 3.5e-6}, "good"),
+        ({"milliseconds": 0.99, "megabytes": 2.9e-6}, "twin"),
         ({"accuracy": 0.95, "megabytes": 2e-6, "milliseconds": 8.5, "joules": 0.1}, "twin"),
     ],
 )
