@@ -15,12 +15,13 @@ from PIL import Image
 
 from stages.core import params
 from stages.core.reporting import rendering
-from stages.core.reporting.paper import figures, manuscript, palette, publishing, typesetting
+from stages.core.reporting.paper import figures, manuscript, palette, publishing, sweeping, tabulating, typesetting
 from stages.core.reporting.paper.blocks import Block, Code, Facts, Figures, Heading, Picture, Pictures, Sheet, Text
 from stages.core.reporting.paper.figures import Drawing
 from stages.core.reporting.paper.publishing import publish
 from stages.core.reporting.paper.typesetting import Paper
 from stages.core.reporting.sheets import Cell, Row, Table
+from stages.core.reporting.sweeps import Sweep
 from stages.core.running import sources
 from stages.core.running.errors import Refusal
 from tests.reporting.world import World
@@ -105,6 +106,39 @@ def test_colours_are_those_of_the_printed_page() -> None:
         palette.painted("var(--no-such-colour)")
 
 
+SERIES = {"values": {"0": 0.5, "1": 0.75}, "n": 2, "mean": 0.625, "sd": 0.177, "low": 0.25, "high": 0.875}
+SERIES |= {"bootstrap_low": 0.5, "bootstrap_high": 0.75, "said": ""}
+PAIR = {"missing": [], "n": 2, "difference": 0.125, "sd": 0.1, "low": -0.5, "high": 0.75, "p": 0.25, "p_holm": 0.5}
+PAIR |= {"p_wilcoxon": None, "d": 1.25, "p_equivalent": 0.3, "p_equivalent_holm": 0.6, "seeds_for_difference": 7}
+PAIR |= {"seeds_for_margin": 9, "said": "", "verdict": "no difference is shown"}
+
+
+def test_sweeps_are_tables_with_the_numbers_behind_their_words(tmp_path: Path) -> None:
+    one = {"metric": "accuracy", "share": True, "margin": 0.01, "series": [SERIES | {"name": "student"}]}
+    one |= {"pairs": [PAIR | {"first": "student", "second": "control"}]}
+    run = {"row": "", "seed": 0, "fold": None, "experiment": "e", "rev": "r", "machine": None, "test": None}
+    told = {"schema": 1, "kind": "seeds", "title": "Seeds", "about": "", "varied": "seed", "confidence": 0.95}
+    told |= {"runs": [run | {"params": {}, "metrics": {}}], "failed": [], "comparisons": [one], "commit": "c"}
+    sweep = Sweep.model_validate(told | {"power": 0.8, "machine": {}, "date": "2026-01-02"})
+    found = sweeping.tables({"main": sweep})
+    assert list(found) == ["sweep-main-0", "sweep-main-0-differences"]
+    tabulating.write(tmp_path, found)
+    [row] = read(tmp_path / "sweep-main-0.csv")
+    assert [float(row[name]) for name in ("n", "Mean", "sd", "t interval low", "Bootstrap high")] == [
+        *(SERIES[name] for name in ("n", "mean", "sd", "low", "bootstrap_high"))
+    ]
+    [row] = read(tmp_path / "sweep-main-0-differences.csv")
+    heads = ("n", "difference", "interval low", "interval high", "t p", "Holm", "d", "equivalent p")
+    names = ("n", "difference", "low", "high", "p", "p_holm", "d", "p_equivalent_holm")
+    assert [float(row[head]) for head in heads] == [PAIR[name] for name in names]
+    assert (row["verdict"], row["seeds"]) == ("no difference is shown", "7 / 9")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def parsed(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)  # noqa: S314 - drawn a moment ago
 
@@ -149,8 +183,7 @@ def test_a_published_run_is_the_same_every_time(content: dict[str, Any], tmp_pat
     names = {path.name for path in one}
     assert {f"{name}.svg" for name in content["charts"]} <= names
     assert {f"{name}.{ending}" for name in content["tables"] for ending in ("csv", "md", "tex")} <= names
-    with (folders[0] / "tables/statistics.csv").open(newline="", encoding="utf-8") as stream:
-        rows = {(row["network"], row["other"]): row for row in csv.DictReader(stream)}
+    rows = {(row["network"], row["other"]): row for row in read(folders[0] / "tables/statistics.csv")}
     quantized = rows["quantized", "teacher"]
     assert (int(quantized["pictures"]), int(quantized["lost"]), int(quantized["won"])) == (200, 12, 0)
     assert float(quantized["difference"]) == -0.06

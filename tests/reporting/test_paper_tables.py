@@ -97,6 +97,6 @@ def test_latex_has_rules_and_no_bare_special(folder: Path) -> None:
 def test_a_long_table_is_cut_and_tells_where_the_rest_is() -> None:
     rows = [Row(str(at), "", [Cell(str(at))] * 12) for at in range(100)]
     cut = blocks.sheet("classes", Table("", "", tuple(map(str, range(12))), rows))
-    assert cut.more == "… and 76 more rows and 3 more columns, see tables/classes.csv"
-    assert (len(cut.table.rows), len(cut.table.heads), len(cut.table.rows[0].cells), len(cut.wordy)) == (24, 9, 9, 9)
+    assert cut.more == "… and 76 more rows and 2 more columns, see tables/classes.csv"
+    assert (len(cut.table.rows), len(cut.table.heads), len(cut.table.rows[0].cells), len(cut.wordy)) == (24, 10, 10, 10)
     assert blocks.sheet("classes", Table("", "", ("a",), [Row("", "", [Cell()])] * 24)).more == ""

@@ -7,7 +7,7 @@ from typing import Any
 from stages.core import words
 from stages.core.reporting.sheets import Table
 
-ROWS, COLUMNS = 24, 9  # of a table; a longer one is a file's business
+ROWS, COLUMNS = 24, 10  # of a table; a longer one is a file's business
 
 
 @dataclass(frozen=True)

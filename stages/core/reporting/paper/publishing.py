@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.core.reporting.paper import figures, manuscript, tabulating, typesetting
+from stages.core.reporting.paper import figures, manuscript, sweeping, tabulating, typesetting
 
 
 def publish(content: Mapping[str, Any], paper: Path, tables: Path, drawn: Path) -> None:
+    content = {**content, "tables": content["tables"] | sweeping.tables(content["sweeps"])}
     for folder in (tables, drawn):
         folder.mkdir()
     drawings = figures.draw(content["charts"])
