@@ -293,16 +293,3 @@ def test_gains_that_differ_by_rounding_alone_have_an_interval_of_no_width() -> N
     gains = [0.1, 0.1 + 2e-17, 0.3 - 0.2]
     low, high = statistics.mean_interval(gains, 0.95) or (0.0, 1.0)
     assert low == high == gains[0]
-
-
-def test_calibration_error_by_hand() -> None:
-    confidences = np.array([0.95, 0.95, 0.65, 0.65, 1.0])
-    right = np.array([True, False, True, True, True])
-    expected = 2 / 5 * abs(0.95 - 0.5) + 2 / 5 * abs(0.65 - 1) + 1 / 5 * 0
-    assert statistics.calibration_error(confidences, right, 20) == pytest.approx(expected)
-
-
-def test_one_that_is_as_sure_as_it_is_right_has_no_error() -> None:
-    generator = np.random.default_rng(0)
-    confidences = generator.uniform(0.5, 1, 200_000)
-    assert statistics.calibration_error(confidences, generator.uniform(size=200_000) < confidences, 15) < 0.005

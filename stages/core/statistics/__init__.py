@@ -5,7 +5,6 @@ from stages.core.statistics.intervals import Interval, mean_interval, median_int
 from stages.core.statistics.means import Paired, Summary, paired, summary
 from stages.core.statistics.power import POWER, seeds_needed
 from stages.core.statistics.shares import (
-    calibration_error,
     difference_interval,
     equivalent_shares,
     mcnemar,
@@ -21,7 +20,6 @@ __all__ = [
     "Paired",
     "Summary",
     "against",
-    "calibration_error",
     "difference_interval",
     "equivalent_shares",
     "holm",

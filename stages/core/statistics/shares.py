@@ -63,13 +63,3 @@ def _no_worse(lost: int, won: int, pictures: int, margin: float) -> float:
     likeliest = (math.sqrt(linear**2 - 4 * square * rest) - linear) / (2 * square)  # share lost, were it just so
     spread = math.sqrt(pictures * (2 * likeliest - margin * (margin + 1)))
     return float(stats.norm.sf((won - lost + pictures * margin) / spread))
-
-
-def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int) -> float:
-    """Expected gap between confidence and accuracy over equally wide bins (Guo et al. 2017)."""
-    place = np.minimum((confidences * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidences[place == number].mean() - right[place == number].mean()) * (place == number).mean()
-        for number in np.unique(place)
-    ]
-    return float(sum(gaps))
