@@ -130,8 +130,8 @@ def test_ranks_by_every_sign() -> None:
 def test_ties_that_rounding_hides_are_ties() -> None:
     """One picture of 359 more or less, from other sums."""
     right, others = [353, 350, 348, 344, 344], [352, 349, 349, 343, 345]
-    shares = ([count / 359 for count in counts] for counts in (right, others))
-    assert statistics.paired(*shares, 0.95, margin=None).p_wilcoxon == 1
+    shares, other_shares = ([count / 359 for count in counts] for counts in (right, others))
+    assert statistics.paired(shares, other_shares, 0.95, margin=None).p_wilcoxon == 1
     assert statistics.paired(right, others, 0.95, margin=None).p_wilcoxon == 1
 
 
