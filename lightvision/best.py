@@ -146,14 +146,14 @@ def table(files: Sequence[File], budget: params.Budget) -> Table:
     table.add_column("accuracy on test\n(chooses nothing)", justify="right")
     for file in sorted(files, key=lambda file: (not choosing.passes(file.candidate, budget), file.candidate.bytes)):
         passed = {line.name: " passes" if line.passed else " FAILS" for line in choosing.judge(file.candidate, budget)}
-        cells = (f"{_cell(name, file.candidate)}{passed.get(name, '')}" for name in shown)
+        cells = (f"{_cell(name, file.candidate, limited.get(name))}{passed.get(name, '')}" for name in shown)
         table.add_row(file.candidate.name, *cells, file.on_test)
     return table
 
 
-def _cell(name: str, candidate: Candidate) -> str:
+def _cell(name: str, candidate: Candidate, limit: float | None) -> str:
     found = LIMITS[name].found(candidate)
-    return "not measured" if found is None else LIMITS[name].told(found)
+    return "not measured" if found is None else LIMITS[name].judged(found, limit)
 
 
 def told(files: Sequence[File], budget: params.Budget) -> int:

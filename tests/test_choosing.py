@@ -62,6 +62,30 @@ def test_what_was_not_measured_does_not_pass() -> None:
     assert line.said == "energy a picture: at most 1 J, not measurable here: fails"
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "limit", "said"),
+    [
+        ("drop", 0.00835655, 0.01, "at most 1 point, found 0.84 points: passes"),
+        ("drop", 0.0194986, 0.015, "at most 1.5 points, found 1.9 points: fails"),
+        ("drop", 0.01004, 0.01, "at most 1 point, found 1.004 points: fails"),
+        ("drop", 0.00996, 0.01, "at most 1 point, found 1 point: passes"),
+        ("drop", -0.0028, 0.01, "at most 1 point, found −0.28 points: passes"),
+        ("accuracy", 354 / 359, 0.98, "at least 98 %, found 98.6 %: passes"),
+        ("accuracy", 0.97996, 0.98, "at least 98 %, found 97.996 %: fails"),
+        ("accuracy", 0.98, 0.9801, "at least 98.01 %, found 98 %: fails"),
+        ("megabytes", 1.23456, 1.234, "at most 1.234 MB, found 1.235 MB: fails"),
+        ("milliseconds", 1234.4, 1230, "at most 1,230 ms, found 1,234 ms: fails"),
+        ("macs", 3_023_768, 3_023_767, "at most 3,023,767, found 3,023,768: fails"),
+    ],
+)
+def test_few_digits_are_told_but_never_so_few_that_what_fails_seems_to_pass(
+    name: str, found: float, limit: float, said: str
+) -> None:
+    fact = {"megabytes": {"bytes": round(found * 1e6)}}.get(name, {name: found})
+    [line] = choosing.judge(file("told", **fact), budget(**{name: limit}))
+    assert line.said.partition(": ")[2] == said
+
+
 SMALL = file("small", bytes=1, milliseconds=9.0, accuracy=0.8, drop=0.1)
 TWIN = file("twin", bytes=1, milliseconds=8.0, accuracy=0.8, drop=0.1)
 GOOD = file("good", bytes=3, milliseconds=1.0, accuracy=0.9, drop=0.0)
@@ -111,6 +135,44 @@ def test_candidates_are_what_val_and_the_benchmark_say() -> None:
     teacher, quantized = choosing.candidates(*metrics())
     assert teacher == Candidate("teacher", 10, 20, 3.0, None, 0.9, 0.0)
     assert quantized == Candidate("quantized", 10, 20, 3.0, 0.25, 0.875, 0.9 - 0.875)
+
+
+@pytest.mark.parametrize(
+    ("products", "limits", "chosen"),
+    [
+        ("exact", {"drop": 0.1}, "quantized"),
+        ("saturating", {"drop": 0.1}, "quantized-portable"),
+        (None, {"drop": 0.1}, "quantized"),
+        ("exact", {"milliseconds": 100}, "quantized"),
+        ("exact", {"accuracy": 0.88}, "quantized-portable"),
+        ("saturating", {"milliseconds": 3.5}, "quantized"),
+    ],
+)
+def test_neither_noise_of_latency_nor_of_answers_chooses_between_twins(
+    products: str | None, limits: dict[str, float], chosen: str
+) -> None:
+    """On a machine of exact products both are the same network; one that alone keeps to the budget is taken."""
+    benchmarked, exported = metrics()
+    slow, fast = {"median": 3.9}, {"median": 3.1}
+    saturating = products == "saturating"
+    facts = benchmarked["files"].pop("quantized") | {"bytes": 5}
+    twins = {
+        "quantized": (fast if saturating else slow, 0.875),
+        "quantized-portable": (slow if saturating else fast, 0.89),
+    }
+    for name, (latency, accuracy) in reversed(twins.items()):
+        benchmarked["files"][name] = facts | {"one_thread": latency}
+        exported[name] = {"bytes": 5, "accuracy": accuracy}
+    del benchmarked["files"]["teacher"]
+    best = choosing.best(
+        [
+            replace(one, name=f"run: {one.name}")
+            for one in choosing.candidates(benchmarked | {"machine": {"integer_products": products}}, exported)
+        ],
+        budget(**limits),
+    )
+    assert best
+    assert best.name == f"run: {chosen}"
 
 
 def test_metrics_that_are_not_of_one_run_are_refused() -> None:

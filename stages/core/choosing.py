@@ -4,19 +4,23 @@ Accuracy here is of val. What test says of the file that was taken is told after
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.core import params
 from stages.core.running.errors import Refusal
 
 BASELINE = "teacher"
+TWINS = ("quantized", "quantized-portable")  # the same network; the second bears sums of 16 bits
+AS_TYPED, EXACT = 12, 15  # digits of a limit, and of any number
 ROUNDING = 1e-9  # shares of pictures are differences of floats; a limit that is met to the picture is met
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One file: milliseconds are the median at one thread and one picture, joules of one picture."""
+    """One file: milliseconds are the median at one thread and one picture, joules of one picture. `twin` is the file
+    of the same network that comes before this one on the machine where both were measured.
+    """
 
     name: str
     bytes: int
@@ -25,6 +29,7 @@ class Candidate:
     joules: float | None
     accuracy: float
     drop: float
+    twin: "Candidate | None" = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Limit:
-    """How a field of the budget is held against a candidate."""
+    """How a field of the budget is held against a candidate; `digits` are enough for a person."""
 
     title: str
     found: Callable[[Candidate], float | None]
-    told: Callable[[float], str]
+    unit: str = ""
+    units: str = ""
+    digits: int = 3
     least: bool = False
     share: bool = False
 
@@ -55,22 +62,37 @@ class Limit:
         excess = (limit - found if self.least else found - limit) / (1 if self.share else limit)
         return excess if excess > ROUNDING else 0.0
 
+    def told(self, amount: float, digits: int = AS_TYPED) -> str:
+        text = f"{self._rounded(amount, digits):,.15g}".replace("-", "−")
+        return f"{text} {self.unit if text == '1' else self.units or self.unit}".strip()
 
-def _amount(unit: str) -> Callable[[float], str]:
-    return lambda amount: f"{amount:.6g} {unit}".strip()
+    def judged(self, found: float, limit: float | None) -> str:
+        """In few digits, but never so few that what fails seems to pass."""
+        if limit is None:
+            return self.told(found, self.digits)
+        passed = self.beyond(limit, found) == 0
+        enough = (
+            digits
+            for digits in range(self.digits, EXACT)
+            if (self.beyond(limit, self._rounded(found, digits) / self._scale) == 0) == passed
+        )
+        return self.told(found, next(enough, EXACT))
 
+    def _rounded(self, amount: float, digits: int) -> float:
+        return float(f"{amount * self._scale:.{digits}g}")
 
-def _hundredths(unit: str) -> Callable[[float], str]:
-    return lambda share: f"{share * 100:.6g} {unit}"
+    @property
+    def _scale(self) -> int:
+        return 100 if self.share else 1
 
 
 LIMITS: Mapping[str, Limit] = {
-    "megabytes": Limit("size", lambda file: file.bytes / 1e6, _amount("MB")),
-    "macs": Limit("multiply-accumulates", lambda file: file.macs, lambda macs: f"{macs:,.0f}"),
-    "milliseconds": Limit("latency", lambda file: file.milliseconds, _amount("ms")),
-    "joules": Limit("energy a picture", lambda file: file.joules, _amount("J")),
-    "accuracy": Limit("accuracy on val", lambda file: file.accuracy, _hundredths("%"), least=True, share=True),
-    "drop": Limit("drop on val against the teacher", lambda file: file.drop, _hundredths("points"), share=True),
+    "megabytes": Limit("size", lambda file: file.bytes / 1e6, "MB"),
+    "macs": Limit("multiply-accumulates", lambda file: file.macs, digits=EXACT),
+    "milliseconds": Limit("latency", lambda file: file.milliseconds, "ms"),
+    "joules": Limit("energy a picture", lambda file: file.joules, "J"),
+    "accuracy": Limit("accuracy on val", lambda file: file.accuracy, "%", least=True, share=True),
+    "drop": Limit("drop on val against the teacher", lambda file: file.drop, "point", "points", digits=2, share=True),
 }
 
 
@@ -83,8 +105,8 @@ def candidates(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> l
     try:
         best = exported[BASELINE]["accuracy"]
         _same_files(benchmarked["files"], exported)
-        return [
-            Candidate(
+        files = {
+            name: Candidate(
                 name=name,
                 bytes=facts["bytes"],
                 macs=facts["macs"],
@@ -94,9 +116,18 @@ def candidates(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> l
                 drop=best - exported[name]["accuracy"],
             )
             for name, facts in benchmarked["files"].items()
-        ]
+        }
     except (KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"the metrics of export and benchmark lack {error}: `dvc repro benchmark` writes them") from error
+    return _beside_twins(files, (benchmarked.get("machine") or {}).get("integer_products"))
+
+
+def _beside_twins(files: dict[str, Candidate], products: str | None) -> list[Candidate]:
+    """What answers as its network needs no twin: the plain file where products are exact, else the portable one."""
+    first, second = TWINS if products != "saturating" else reversed(TWINS)
+    if first in files and second in files:
+        files[second] = replace(files[second], twin=files[first])
+    return list(files.values())
 
 
 def _same_files(benchmarked: Mapping[str, Any], exported: Mapping[str, Any]) -> None:
@@ -121,7 +152,7 @@ def _line(name: str, limit: float, candidate: Candidate) -> Line:
         return Line(name, limit, None, False, 0.0, f"{asked}, not measurable here: fails")
     beyond = rule.beyond(limit, found)
     passed = beyond == 0
-    said = f"{asked}, found {rule.told(found)}: {'passes' if passed else 'fails'}"
+    said = f"{asked}, found {rule.judged(found, limit)}: {'passes' if passed else 'fails'}"
     return Line(name, limit, found, passed, beyond, said)
 
 
@@ -131,9 +162,10 @@ def passes(candidate: Candidate, budget: params.Budget) -> bool:
 
 def best(candidates: Sequence[Candidate], budget: params.Budget) -> Candidate | None:
     """The smallest, then the fastest, where the budget says how accurate is enough; else the most accurate, then the
-    smallest. None where no file keeps to every limit.
+    smallest. None where no file keeps to every limit. Twins are not told apart by noise.
     """
-    kept = [candidate for candidate in candidates if passes(candidate, budget)]
+    passing = [candidate for candidate in candidates if passes(candidate, budget)]
+    kept = [candidate for candidate in passing if candidate.twin is None or not passes(candidate.twin, budget)]
     enough = budget.accuracy is not None or budget.drop is not None
 
     def order(file: Candidate) -> tuple[float, ...]:

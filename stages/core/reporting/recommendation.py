@@ -1,10 +1,9 @@
 """Which file the budget asks for, limit by limit; val chooses, test is told."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stages.core import choosing, params, words
-from stages.core.choosing import Candidate, Line
+from stages.core.choosing import Candidate, Limit, Line
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.sheets import Cell, Row, Table
 
@@ -61,10 +60,25 @@ def _why_not(taken: Candidate, budget: params.Budget) -> str:
 
 
 def _table(files: list[Candidate], budget: params.Budget, taken: Candidate) -> Table:
-    """Files beside each other, with what each limit says of them."""
+    """Files beside each other, with what each limit says of them; what was not measured nor limited has no column."""
     limits = choosing.limited(budget)
-    heads = [f"{rule.title}{_limit(name, limits)}".capitalize() for name, rule in choosing.LIMITS.items()]
-    rows = [Row(f"{file.name}.onnx", "", [*_cells(file, budget), Cell(_choice(file, budget, taken))]) for file in files]
+    rules = {
+        name: rule
+        for name, rule in choosing.LIMITS.items()
+        if name in limits or any(rule.found(file) is not None for file in files)
+    }
+    heads = [f"{rule.title}{_limit(rule, limits.get(name))}".capitalize() for name, rule in rules.items()]
+    rows = [
+        Row(
+            f"{file.name}.onnx",
+            "",
+            [
+                *(_cell(rule, file, limits.get(name)) for name, rule in rules.items()),
+                Cell(_choice(file, budget, taken)),
+            ],
+        )
+        for file in files
+    ]
     return Table("Files and the budget", "File", (*heads, "Choice"), rows)
 
 
@@ -74,31 +88,15 @@ def _choice(file: Candidate, budget: params.Budget, taken: Candidate) -> str:
     return "chosen" if choosing.passes(file, budget) else "nearest"
 
 
-def _limit(name: str, limits: dict[str, float]) -> str:
-    if name not in limits:
-        return ""
-    rule = choosing.LIMITS[name]
-    return f", at {'least' if rule.least else 'most'} {rule.told(limits[name])}"
+def _limit(rule: Limit, limit: float | None) -> str:
+    return "" if limit is None else f", at {'least' if rule.least else 'most'} {rule.told(limit)}"
 
 
-def _cells(file: Candidate, budget: params.Budget) -> list[Cell]:
-    passed = {line.name: line.passed for line in choosing.judge(file, budget)}
-    return [_cell(name, file, passed.get(name)) for name in choosing.LIMITS]
-
-
-def _cell(name: str, file: Candidate, passed: bool | None) -> Cell:
-    """`passed` is None where the budget sets no such limit."""
-    found = choosing.LIMITS[name].found(file)
-    told = "not measurable here" if found is None else SAID[name](found)
-    verdict = {True: {"details": ("passes",)}, False: {"warning": "fails"}, None: {}}[passed]
-    return Cell(told, value=found, **verdict)
-
-
-SAID: Mapping[str, Callable[[float], str]] = {
-    "megabytes": lambda size: words.megabytes(round(size * 1e6)),
-    "macs": words.whole,
-    "milliseconds": lambda time: f"{words.milliseconds(time)}{words.SPACE}ms",
-    "joules": lambda joules: f"{words.milliseconds(joules * 1e3)}{words.SPACE}mJ",
-    "accuracy": words.percent,
-    "drop": words.points,
-}
+def _cell(rule: Limit, file: Candidate, limit: float | None) -> Cell:
+    found = rule.found(file)
+    told = "not measurable here" if found is None else rule.judged(found, limit)
+    if limit is None:
+        return Cell(told, value=found)
+    if found is not None and rule.beyond(limit, found) == 0:
+        return Cell(told, ("passes",), value=found)
+    return Cell(told, warning="fails", value=found)
