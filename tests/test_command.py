@@ -60,6 +60,7 @@ def refused(found: "subprocess.CompletedProcess[str]") -> str:
     return found.stderr
 
 
+@pytest.mark.slow
 def test_a_stage_runs_by_hand(project: Path, pictures: Path) -> None:
     change(project, "{name: digits, path: null}", f"{{name: folder, path: {pictures}}}")
     change(project, "image_size: 16", "image_size: 64")
@@ -89,11 +90,12 @@ def test_an_unknown_stage_lists_the_known(project: Path) -> None:
 
 
 def test_a_missing_input_names_the_stage_that_makes_it(project: Path) -> None:
-    arguments = ["--test", "a", "--shipped", "b", "--metrics", "c", "--rounds", "d"]
+    arguments = ["--test", "a", "--shipped", "b", "--metrics", "c", "--rounds", "d", "--file-answers", "e"]
     message = refused(stage("benchmark", *arguments, cwd=project))
     assert message == "benchmark: --test a is not there: `dvc repro benchmark` makes or fetches it first\n"
 
 
+@pytest.mark.slow
 def test_a_corrupt_picture_is_named_and_nothing_is_written(project: Path, pictures: Path) -> None:
     shutil.copytree(pictures, project / "mine")
     (project / "mine/blobs/07.png").write_bytes(b"no picture")
@@ -104,6 +106,7 @@ def test_a_corrupt_picture_is_named_and_nothing_is_written(project: Path, pictur
     assert written(project) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(project: Path, pictures: Path) -> None:
     change(project, "{name: digits, path: null}", f"{{name: folder, path: {pictures}}}")
     code = f"""
@@ -131,6 +134,7 @@ def sleeper(run: Run, first: Output, second: Output) -> None:
     time.sleep(30)
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_told_to_stop_leaves_nothing(project: Path) -> None:
     code = """
 import sys, types

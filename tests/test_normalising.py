@@ -121,7 +121,7 @@ class Killed(BaseException):
     """What no handler of the loop may catch."""
 
 
-@pytest.mark.parametrize("steps_before_death", [4, 12])
+@pytest.mark.parametrize("steps_before_death", [4, pytest.param(12, marks=pytest.mark.slow)])
 def test_an_interrupted_training_settles_and_ends_as_an_unbroken_one(
     lesson: Lesson, tmp_path: Path, steps_before_death: int
 ) -> None:

@@ -210,6 +210,7 @@ def stage(folder: Path, settings: params.Params, source: Path, program: str = ""
     )
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_main_writes(pictures: Path, tmp_path: Path, settings: params.Params) -> None:
     found = stage(tmp_path / "project", settings, pictures)
     assert found.returncode == 0, found.stderr

@@ -67,6 +67,7 @@ def test_cut_by_cut(prepared: Path, settings: params.Params, taught: Path, tmp_p
     assert evaluation.accuracy(evaluation.logits(pruned, val), val.labels) == found["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_without_recovery_between_no_epoch_is_spent(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_without_recovery_between_no_epoch_is_spent(
     assert names(tmp_path) == ["pruned"]
 
 
+@pytest.mark.slow
 def test_controls_learn_as_long(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
     """One with all channels, that begins where the student was; one as narrow, that begins with nothing."""
     found = run(prepared, settings, taught, tmp_path)
@@ -194,6 +196,7 @@ def test_seeds_have_their_own_lessons(prepared: Path, settings: params.Params, t
     assert {against["verdict"] for against in alone["against"].values()} == {"not shown"}
 
 
+@pytest.mark.slow
 def test_a_scan_tells_what_each_layer_bears(
     prepared: Path, settings: params.Params, taught: Path, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_rankings_differ(settings: params.Params) -> None:
 
 
 @pytest.mark.parametrize("of", ["macs", pytest.param("bytes", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_other_things_than_parameters_shrink_as_asked(settings: params.Params, tmp_path: Path, of: str) -> None:
     dense = alive(NETWORKS[0])
     narrow = shrunk(dense, wanted(settings, sparsity=0.4, of=of, round_to=2))
@@ -153,6 +154,7 @@ def test_latency_is_measured_beside_the_network_it_came_from(settings: params.Pa
     assert removed(narrow) > 0.35
 
 
+@pytest.mark.slow
 def test_protected_layers_keep_their_channels(settings: params.Params) -> None:
     dense = alive(NETWORKS[0])
     before = widths.outputs(dense)

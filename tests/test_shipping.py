@@ -213,6 +213,7 @@ def test_a_weight_changed_in_the_file_closes_the_gate(
         ship(settings, prepared, models, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_integer_file_of_floats_is_refused(
     settings: params.Params, prepared: Path, models: Path, tmp_path: Path
 ) -> None:

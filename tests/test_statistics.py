@@ -264,6 +264,7 @@ def test_nothing_planted_is_found_as_rarely_as_stated() -> None:
     assert equivalent < 0.5  # few seeds do not show it
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_found_as_often_as_planned() -> None:
     seeds = statistics.seeds_needed(1.0, 0.95, 0.8) or 0
     shown, equivalent = rates(shift=0.01, seeds=seeds)
@@ -271,6 +272,7 @@ def test_what_is_planted_is_found_as_often_as_planned() -> None:
     assert equivalent < 0.10  # at the very margin
 
 
+@pytest.mark.slow
 def test_equal_things_are_equivalent_over_many_seeds() -> None:
     _, equivalent = rates(shift=0, seeds=30)
     assert equivalent > 0.95

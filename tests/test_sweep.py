@@ -194,6 +194,7 @@ def test_code_that_is_not_committed_is_refused(ran: list[Point], project: Path) 
 # ------------------------------------------------------------------------------------------------------- sweeps
 
 
+@pytest.mark.slow
 def test_seeds_run_once_and_only_what_is_missing(ran: list[Point], capsys: pytest.CaptureFixture[str]) -> None:
     assert lightvision("sweep", "--seeds", "1") == 0
     assert lightvision("sweep", "--seeds", "2", "--name", "more") == 0
