@@ -8,6 +8,7 @@ from typing import Any
 from stages.core.running.sources import ROOT
 
 README = ROOT / "README.md"
+SWEEP = "sweeps/digits.json"
 PLACE = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
@@ -32,7 +33,7 @@ def table(metrics: Path = ROOT / "metrics") -> str:
             f"| {speed['median']:.3f} ms [{speed['low']:.3f}, {speed['high']:.3f}]{' noisy' if speed['noisy'] else ''} "
             f"| {speed['times_faster_than_teacher']:.1f}x |"
         )
-    return "\n".join([*lines, "", note(measured), ""])
+    return "\n".join([*lines, "", " ".join(filter(None, (note(measured), over_seeds(metrics / SWEEP)))), ""])
 
 
 def note(measured: dict[str, Any]) -> str:
@@ -40,10 +41,28 @@ def note(measured: dict[str, Any]) -> str:
     calls = [files[name]["one_thread"]["calls"] for name in ("teacher", "quantized")]
     integer, other = files["quantized"]["integer_kernels"], files["quantized"]["float_kernels"]
     return (
-        f"One seed, so no row is claimed better than another. {machine['cpu']}, {machine['cores']} cores, "
+        f"One seed, so no row is claimed better than another by this table. {machine['cpu']}, {machine['cores']} cores, "
         f"{', '.join(machine['instructions'])}; torch {machine['torch']}, ONNX Runtime {machine['onnxruntime']}; "
         f"medians of {calls[0]:,} to {calls[1]:,} calls in interleaved rounds, batch 1. quantized.onnx runs "
         f"{integer} of {integer + other} products as integers. From metrics/benchmark.json."
+    )
+
+
+def over_seeds(path: Path) -> str:
+    """How much of the table is a matter of the seed."""
+    if not path.is_file():
+        return ""
+    content = json.loads(path.read_text())
+    [found] = [one for one in content["comparisons"] if one["metric"] == "accuracy on test"]
+    [pair] = [one for one in found["pairs"] if (one["first"], one["second"]) == ("quantized", "teacher")]
+    means = ", ".join(
+        f"{one['name']} {one['mean']:.1%} ± {one['sd']:.1%}" for one in found["series"] if one["name"] != "control"
+    )
+    difference = " to ".join(f"{100 * pair[end]:+.2f}" for end in ("low", "high"))
+    return (
+        f"Over {pair['n']} seeds, which vary split, start and order, mean ± sd: {means}; quantized less teacher "
+        f"{100 * pair['difference']:+.2f} points [{difference}], {pair['verdict']} (paired t test and equivalence, after "
+        f"Holm). From metrics/{SWEEP}, by `lightvision sweep`."
     )
 
 
