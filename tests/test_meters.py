@@ -73,7 +73,7 @@ def test_a_machine_without_counters_says_so(
 ) -> None:
     monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path / "none"))
     monkeypatch.setattr(rapl, "CONTAINER_RAPL_DIR", str(tmp_path / "none"))
-    why = {"source": None, "why": "not measurable here: RAPL: RAPL is not supported on this CPU."}
+    why = {"source": None, "why": "not measurable here: RAPL is not supported on this CPU"}
     assert meters.find(gpu=False) == (None, why)
     (tmp_path / "none").mkdir()
     rapl.rapl_is_available.cache_clear()

@@ -1,6 +1,7 @@
 """Numbers as a person reads them."""
 
 SPACE = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+ACRONYMS = {"cpu", "gpu", "jpeg"}
 
 
 def percent(share: float) -> str:
@@ -38,6 +39,10 @@ def megabytes(count: int) -> str:
     """Megabytes are millions of bytes; small files keep three digits."""
     size = count / 1e6
     return f"{size:.2f}{SPACE}MB" if size >= 0.1 else f"{count / 1e3:.3g}{SPACE}kB"
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f}{SPACE}GB"
 
 
 def millions(count: int) -> str:
@@ -84,6 +89,16 @@ def listed(names: list[str]) -> str:
 def sentence(text: str) -> str:
     """As the first of a paragraph."""
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
+def spelt(name: str) -> str:
+    """A name of parameters or metrics, for a person."""
+    return name.upper() if name in ACRONYMS else name.replace("_", " ")
+
+
+def heading(name: str) -> str:
+    told = spelt(name)
+    return f"{told[:1].upper()}{told[1:]}"
 
 
 def tiny(number: float) -> str:

@@ -27,7 +27,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     """Without charts and Vega, which take most of the time."""
     monkeypatch.setattr(rendering, "vega", lambda: "")
     for module in (charts, judging_charts, pruning_charts, quantization_charts):
-        monkeypatch.setattr(module, "everything", lambda findings: {})
+        monkeypatch.setattr(module, "everything", lambda *_: {})
     defaults = params.load(sources.ROOT / "params.yaml")
     return lambda world: Page(world.build(defaults))
 

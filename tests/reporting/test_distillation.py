@@ -111,7 +111,7 @@ def test_other_seeds_are_faint_lines_of_their_own(
     first = pd.read_csv(path)
     again = first.assign(network=first["network"] + "-1", val_accuracy=first["val_accuracy"] / 2)
     pd.concat([first, again]).to_csv(path, index=False)
-    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
     build(world)
     rows = charts.curve_rows(seen[0], ("student", "control"))
     assert rows.groupby("line")["faint"].all().to_dict() == {

@@ -144,7 +144,7 @@ def test_every_file_is_told_at_every_batch_with_drift_and_noise(tmp_path: Path, 
     assert len(found) == 1 + 4 * 2 * 2
     [row] = [row for row in found if row[:3] == ["quantized", "all", "8"]]
     assert row[3:6] == ["0.400\N{NO-BREAK SPACE}ms [0.360,\N{NO-BREAK SPACE}0.440]", row[4], "20,000"]
-    assert row[-1] == "−21.0\N{NO-BREAK SPACE}% p 0.001 found"
+    assert row[-1] == "−21.0\N{NO-BREAK SPACE}% p = 0.001 found"
     assert found[1][-1] == "none found"
 
 

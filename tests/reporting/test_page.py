@@ -49,7 +49,7 @@ def test_every_step_shows_its_own_numbers(world: World, page: Page) -> None:
     faster = [cell.partition(" [")[0] for cell in page.column(table, "Times faster, one thread")]
     assert faster == ["reference", "3.0× faster", "4.0× faster", "5.0× faster"]
     assert page.column(table, "Loading")[1].endswith("p95 9.50")
-    assert set(page.column(table, "Energy")) == {"not measurable here"}
+    assert "Energy" not in page.tables[table][0]
 
 
 def test_every_other_section_shows_its_own_numbers(page: Page) -> None:
@@ -110,7 +110,7 @@ def test_what_learnt_on_begins_with_what_was_calibrated_unless_it_came_down_a_la
     rows = pd.read_csv(world.metrics / "curves/prune.csv")
     lines = [rows.assign(network=name) for name in (*rungs, "quantized", "float", "float-1", "quantized-1")]
     pd.concat(lines).to_csv(world.metrics / "curves/quantize.csv", index=False)
-    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
     assert "Recovery after quantization" in build(world).text
     drawn = charts.curve_rows(seen[0], ("quantized",))
     first = drawn[drawn["line"] == "quantized"]
@@ -221,10 +221,10 @@ def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained
     alone = pd.read_csv(path)
     rows = [alone.assign(network=f"teacher-{n + 1}", val_accuracy=alone["val_accuracy"] + n) for n in range(members)]
     pd.concat([alone.head(0), *rows]).to_csv(path, index=False)
-    monkeypatch.setattr(charts, "everything", lambda found: seen.append(found) or {})
+    monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
     headings = build(world).text
     monkeypatch.undo()
-    names = charts.everything(seen[0]).keys()
+    names = charts.everything(seen[0], []).keys()
     assert {"distill-accuracy", "prune-loss"} < names
     if members:
         mean = charts.curve_rows(seen[0], ("teacher",))

@@ -74,7 +74,8 @@ def _unmeasurable(counters: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise Unmeasurable(f"{counters}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        raise Unmeasurable(said if counters in said else f"{counters}: {said}") from error
 
 
 def _moving(meter: Meter) -> Meter:

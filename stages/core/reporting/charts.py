@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from stages.core.reporting.classes import pair_counts
@@ -30,15 +31,18 @@ TIPS = {
     "millijoules_low": "mJ from",
     "millijoules_high": "mJ to",
 }
-FAINT = 0.3  # opacity of the seeds whose student does not go on
+FAINT = 0.3  # opacity of other runs, and of the seeds whose student does not go on
 ROOM = 1.5  # beside the outermost points on a logarithmic axis
 SHALLOWEST, MISTAKES_STAND_OUT = 0.12, 0.37  # opacity of a cell with few of its class's pictures
 LABEL_FITS = 4  # characters beneath a cell
+EPOCHS_FIT = 6  # beneath a curve
 COUNTS_FIT = 24  # classes; in more, a count has no room in its cell
 
 
-def everything(findings: Findings) -> dict[str, Specification]:
-    charts = {name: trade_off(*cost) for name, cost in costs(findings).items()} | {"confusion": confusion(findings)}
+def everything(findings: Findings, others: list[dict[str, Any]]) -> dict[str, Specification]:
+    """`others` are files of other runs."""
+    charts = {name: trade_off(*cost, others) for name, cost in costs(findings).items()}
+    charts["confusion"] = confusion(findings)
     for name, networks in CURVES.items():
         if not was_taught(findings, networks):
             continue
@@ -86,6 +90,8 @@ def trade_off_rows(findings: Findings) -> list[dict[str, Any]]:
         file = getattr(findings.benchmarked.files, name)
         row = {
             "network": name,
+            "file": f"{name}.onnx",
+            "run": "this one",
             "accuracy": file.accuracy * 100,
             "accuracy_low": file.accuracy_low * 100,
             "accuracy_high": file.accuracy_high * 100,
@@ -115,11 +121,14 @@ def front(rows: list[dict[str, Any]], cost: str) -> list[str]:
     return [row["network"] for row in rows if not beaten(row)]
 
 
-def trade_off(rows: list[dict[str, Any]], cost: str, title: str) -> Chart:
-    lowest, highest = min(row["accuracy_low"] for row in rows), max(row["accuracy_high"] for row in rows)
+def trade_off(rows: list[dict[str, Any]], cost: str, title: str, others: list[dict[str, Any]]) -> Chart:
+    """Other runs are faint, and only where it is known what they cost."""
+    beside = [row for row in others if cost in row]
+    heard = [row[f"accuracy{end}"] for end in ("_low", "_high") for row in rows] + [row["accuracy"] for row in beside]
+    lowest, highest = min(heard), max(heard)
     room = (highest - lowest) / 10
     heights = alt.Scale(domain=[max(0, lowest - room), min(100, highest + room)], nice=False)
-    costs = [row[limit] for row in rows for limit in (cost, f"{cost}_low", f"{cost}_high") if limit in row]
+    costs = [row[limit] for row in (*rows, *beside) for limit in (cost, f"{cost}_low", f"{cost}_high") if limit in row]
     widths = alt.Scale(type="log", domain=[min(costs) / ROOM, max(costs) * ROOM], nice=False)
     base = alt.Chart(alt.Data(values=rows)).encode(color=colour())
     x = alt.X(f"{cost}:Q", title=title, scale=widths, axis=alt.Axis(format="~g", values=ticks(min(costs), max(costs))))
@@ -128,15 +137,13 @@ def trade_off(rows: list[dict[str, Any]], cost: str, title: str) -> Chart:
         y=alt.Y("accuracy_low:Q", title="accuracy on test, %", scale=heights, axis=alt.Axis(tickCount=5)),
         y2="accuracy_high:Q",
     )
-    tips = [
-        alt.Tooltip("network:N"),
-        alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
-        alt.Tooltip("accuracy_low:Q", title="from", format=".2f"),
-        alt.Tooltip("accuracy_high:Q", title="to", format=".2f"),
-        *(alt.Tooltip(f"{name}:Q", title=said, format=".3~g") for name, said in TIPS.items() if name in rows[0]),
-    ]
-    dots = base.mark_point(filled=True, size=130, opacity=1).encode(x=x, y="accuracy:Q", shape=shape(), tooltip=tips)
+    dots = base.mark_point(filled=True, size=130, opacity=1).encode(
+        x=x, y="accuracy:Q", shape=shape(), tooltip=tips(rows)
+    )
     layers = [bars, dots]
+    if beside:
+        faint = alt.Chart(alt.Data(values=beside)).mark_point(filled=True, size=60, opacity=FAINT)
+        layers.insert(0, faint.encode(x=x, y="accuracy:Q", color=colour(), shape=shape(), tooltip=tips(beside)))
     if f"{cost}_low" in rows[0]:
         sides = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
             x=alt.X(f"{cost}_low:Q"), x2=f"{cost}_high:Q", y="accuracy:Q"
@@ -144,6 +151,17 @@ def trade_off(rows: list[dict[str, Any]], cost: str, title: str) -> Chart:
         layers.insert(1, sides)
     description = f"Accuracy with its interval against {title}; the same numbers stand in the table of every step."
     return alt.layer(*layers).properties(width="container", height=260, description=description)
+
+
+def tips(rows: list[dict[str, Any]]) -> list[alt.Tooltip]:
+    """What is known of the rows."""
+    named = [alt.Tooltip(f"{name}:N") for name in ("file", "run")]
+    accuracies = {"accuracy": "accuracy, %", "accuracy_low": "from", "accuracy_high": "to"}
+    shares = [
+        alt.Tooltip(f"{name}:Q", title=said, format=".2f") for name, said in accuracies.items() if name in rows[0]
+    ]
+    costs = [alt.Tooltip(f"{name}:Q", title=said, format=".3~g") for name, said in TIPS.items() if name in rows[0]]
+    return [*named, *shares, *costs]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -224,15 +242,19 @@ def records(rows: pd.DataFrame, *columns: str) -> alt.Data:
     )
 
 
-def epochs() -> alt.X:
+def epochs(rows: pd.DataFrame) -> alt.X:
+    """Between two epochs is none."""
+    told = [int(epoch) for epoch in rows["epoch"].tolist()]
+    first, last = min(told), max(told)
+    marked = list(range(first, last + 1, max(1, math.ceil((last - first) / EPOCHS_FIT))))
     return alt.X(
-        "epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6, grid=False)
+        "epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(values=marked, format="d", grid=False)
     )
 
 
 def accuracy_curve(rows: pd.DataFrame) -> Chart:
     base = alt.Chart(records(rows, "val_accuracy")).encode(
-        x=epochs(),
+        x=epochs(rows),
         y=alt.Y("val_accuracy:Q", title="val accuracy, %", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
         color=colour(),
         detail="line:N",
@@ -242,13 +264,13 @@ def accuracy_curve(rows: pd.DataFrame) -> Chart:
 
 
 def loss_curve(rows: pd.DataFrame) -> Chart:
-    losses = rows[["val_loss", "train_loss"]]
-    lowest, highest = float(losses.min(axis=None)), float(losses.max(axis=None))
+    losses = rows.dropna(subset=["val_loss", "train_loss"])
+    lowest, highest = (float(end(losses[["val_loss", "train_loss"]].to_numpy())) for end in (np.min, np.max))
     axis, scale = alt.Axis(tickCount=5, format="~g"), alt.Scale(zero=False)
     if lowest > 0:
         axis = alt.Axis(values=ticks(lowest, highest), format="~g")
         scale = alt.Scale(type="log", domain=[lowest / ROOM, highest * ROOM], nice=False)
-    base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(), color=colour(), detail="line:N")
+    base = alt.Chart(records(rows, "val_loss", "train_loss")).encode(x=epochs(losses), color=colour(), detail="line:N")
     tip = [
         alt.Tooltip("line:N"),
         alt.Tooltip("epoch:Q"),

@@ -17,6 +17,7 @@ from stages.core.reporting import (
     examples,
     gate,
     judging_charts,
+    neighbours,
     pruning,
     pruning_charts,
     quantization,
@@ -47,6 +48,7 @@ PAIRS = (
     ("pruned", "student"),
     ("quantized", "pruned"),
 )
+BYTES = "_bytes"  # at the end of a fact's name
 SMALL = 64  # pixels; smaller pictures are enlarged as they are, without smoothing
 
 
@@ -72,6 +74,7 @@ def gather(
     wanted = [pair for pair in PAIRS if set(pair) <= set(found.networks)]
     pairs = comparison.compare(found.answers, wanted, asked.evaluate.confidence, asked.report.margin)
     taken = recommendation.recommend(found, asked.report.budget)
+    others = neighbours.points(repeated, found.evaluated.test)
     return {
         "title": asked.report.title,
         "seed": asked.seed,
@@ -83,7 +86,8 @@ def gather(
         "gate_level": words.level(asked.export.confidence),
         "comparisons": list(pairs.values()),
         "tables": tabulation.everything(found, pedigree, taken, list(pairs.values()), asked),
-        "charts": _charts(found) | _study_charts(swept) | sweep_charts.draw(repeated),
+        "others": others,
+        "charts": _charts(found, others) | _study_charts(swept) | sweep_charts.draw(repeated),
         **_first_screen(found, taken, pairs, asked),
         "studies": swept,
         "said": studies,
@@ -117,9 +121,9 @@ def _first_screen(
     }
 
 
-def _charts(found: Findings) -> dict[str, charts.Specification]:
-    drawn: dict[str, charts.Specification] = {}
-    for module in (charts, pruning_charts, quantization_charts, judging_charts):
+def _charts(found: Findings, others: list[dict[str, Any]]) -> dict[str, charts.Specification]:
+    drawn = charts.everything(found, others)
+    for module in (pruning_charts, quantization_charts, judging_charts):
         drawn |= module.everything(found)
     return drawn
 
@@ -222,12 +226,21 @@ def _origin(found: Findings, pedigree: Pedigree, origin: Origin) -> dict[str, An
         "image_size": labels.image_size,
         "small": labels.image_size < SMALL,
         "class_names": ", ".join(labels.classes),
-        "machine": {name: _machine(value) for name, value in others.items()},
+        "machine": dict(_machine(name, value) for name, value in others.items()),
         "products": f"{machine.integer_products}: {machine.integer_products_because}",
     }
 
 
-def _machine(value: Any) -> str:
+def _machine(name: str, value: Any) -> tuple[str, str]:
+    """Of a fact, how it is called and told."""
+    if name.endswith(BYTES) and isinstance(value, int):
+        return words.spelt(name.removesuffix(BYTES)), words.gigabytes(value)
+    return words.spelt(name), _fact(value)
+
+
+def _fact(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_machine(one)}" for name, one in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(" ".join(_machine(name, one)) for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value))
+    return "none" if value is None else str(value)

@@ -42,7 +42,7 @@ def robustness(found: Findings) -> list[Table]:
     for kind, severity, amount in places:
         how_much = sheets.number(amount, f"{amount:g}") if severity else sheets.absent("untouched")
         accuracies = (told.get((name, kind, severity), Cell()) for name in found.networks)
-        lines.append(Row(str(kind), "", [sheets.count(int(severity)), how_much, *accuracies]))
+        lines.append(Row(words.spelt(str(kind)), "", [sheets.count(int(severity)), how_much, *accuracies]))
     note = f"Accuracy on spoilt test pictures, {_level(found)} intervals (Wilson); severity 0 is the picture as it is."
     return [Table("Robustness", "Spoilt by", ("Severity", "Amount", *found.networks), lines, note)]
 
@@ -65,7 +65,7 @@ def means(found: Findings) -> list[Table]:
         )
         for name, one in judged.items()
     ]
-    return [Table("Robustness in the mean", "Network", ("Untouched", *map(str.capitalize, kinds), "Mean"), rows)]
+    return [Table("Robustness in the mean", "Network", ("Untouched", *map(words.heading, kinds), "Mean"), rows)]
 
 
 def subgroups(found: Findings) -> list[Table]:

@@ -2,6 +2,7 @@
 
 import altair as alt
 
+from stages.core import words
 from stages.core.reporting.charts import Chart, Specification, colour, specification
 from stages.core.reporting.findings import Findings
 
@@ -68,5 +69,5 @@ def robustness(findings: Findings, kind: str) -> Chart:
         y=alt.Y("accuracy_low:Q", scale=scale, title="accuracy on test, %"), y2="accuracy_high:Q"
     )
     lines = base.mark_line(strokeWidth=2, point={"size": 36}).encode(y=y, tooltip=tips)
-    description = f"Accuracy on test pictures spoilt by {kind}; the same numbers stand in the table"
+    description = f"Accuracy on test pictures spoilt by {words.spelt(kind)}; the same numbers stand in the table"
     return alt.layer(bars, lines).properties(width="container", height=190, description=description)

@@ -67,7 +67,7 @@ def _table(files: list[Candidate], budget: params.Budget, taken: Candidate) -> T
         for name, rule in choosing.LIMITS.items()
         if name in limits or any(rule.found(file) is not None for file in files)
     }
-    heads = [f"{rule.title}{_limit(rule, limits.get(name))}".capitalize() for name, rule in rules.items()]
+    heads = [words.heading(f"{rule.title}{_limit(rule, limits.get(name))}") for name, rule in rules.items()]
     rows = [
         Row(
             f"{file.name}.onnx",

@@ -24,6 +24,7 @@ def render(content: dict[str, Any]) -> str:
         "percent": words.percent,
         "whole": words.whole,
         "sentence": words.sentence,
+        "heading": words.heading,
     }
     template = environment.get_template("page.html.jinja")
     return template.render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stages.core import words
-from stages.core.reporting import sheets
+from stages.core.reporting import comparison, sheets
 from stages.core.reporting.findings import PORTABLE, SHIPPED, Benchmarked, Drift, File, Joules, Timing, Ways
 from stages.core.reporting.sheets import Cell, Row, Table
 
@@ -37,9 +37,9 @@ def faster(timing: Timing) -> Cell:
     return Cell(said, (spread,), value=timing.times_faster, low=timing.times_faster_low, high=timing.times_faster_high)
 
 
-def energy(joules: Joules | None, why: str) -> Cell:
+def energy(joules: Joules | None) -> Cell:
     if joules is None:
-        return sheets.absent(why)
+        return sheets.absent("not measured")
     per, low, high = (words.milliseconds(value * 1e3) for value in (joules.per_picture, joules.low, joules.high))
     spread = f"[{low},{words.SPACE}{high}]"
     return Cell(f"{per}{words.SPACE}mJ", (spread,), value=joules.per_picture, low=joules.low, high=joules.high)
@@ -49,11 +49,14 @@ def latency(found: Benchmarked) -> Table:
     """One picture at a time."""
     rows = [Row(name, "", list(_latency(name, file, found))) for name, file in files(found).items()]
     gains = ("Times faster, one thread", "All threads")
-    heads = ("One thread", "All threads", *gains, "Loading", "Memory", "Energy")
+    spent = ("Energy",) if found.energy.source else ()
+    heads = ("One thread", "All threads", *gains, "Loading", "Memory", *spent)
     note = (
         f"Of the files, one picture at a time: medians with {words.level(found.confidence)} intervals. Loading and "
         "memory are those of fresh processes; memory is the peak, and what of it is beyond ONNX Runtime's own."
     )
+    if not found.energy.source:
+        note = f"{note} Energy: {words.sentence(found.energy.why)}"
     return Table("Latency, memory and energy", "File", heads, rows, note)
 
 
@@ -63,7 +66,8 @@ def _latency(name: str, file: File, found: Benchmarked) -> Iterator[Cell]:
     yield from (REFERENCE if name == "teacher" else faster(timing) for timing in threads)
     yield milliseconds(file.load.median, file.load.low, file.load.high, f"p95 {words.milliseconds(file.load.p95)}")
     yield _memory(file)
-    yield energy(file.joules, "not measured" if found.energy.source else "not measurable here")
+    if found.energy.source:
+        yield energy(file.joules)
 
 
 def _memory(file: File) -> Cell:
@@ -113,7 +117,7 @@ def _drift(drift: Drift) -> Cell:
     """A share of the median."""
     said = f"{words.sign(drift.share)}{words.percent(abs(drift.share))}"
     if drift.found:
-        return Cell(said, (f"p {drift.p:.3f}",), "found", value=drift.share)
+        return Cell(said, (comparison.chance(drift.p),), "found", value=drift.share)
     return Cell("", quiet="none found", value=drift.share)
 
 

@@ -73,7 +73,12 @@ def _named(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
 
 def _figure(name: str, chart: Specification, drawing: Drawing) -> Figure:
-    return Figure(f"{name}.svg", drawing.svg.encode(), drawing.width, chart["description"])
+    return Figure(f"{name}.svg", drawing.svg.encode(), drawing.width, _caption(chart))
+
+
+def _caption(chart: Specification) -> str:
+    """Of what a chart says to those who do not see it, what it shows; where else the numbers stand is the page's."""
+    return chart["description"].partition(";")[0]
 
 
 def _rest(folder: str, there: Iterable[str], shown: list[str]) -> list[Text]:

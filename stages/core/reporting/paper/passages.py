@@ -28,13 +28,9 @@ def subtitle(content: Content) -> str:
 def abstract(content: Content) -> list[str]:
     """The page's first screen."""
     taken: Recommendation = content["recommended"]
-    limits = [_sentence(line.said) for line in taken.lines]
+    limits = [words.sentence(line.said) for line in taken.lines]
     told = [f"{content['headline']}.", taken.reason, *limits, content["against_teacher"], content["caution"]]
     return list(filter(None, [*told, content["noise"]]))
-
-
-def _sentence(said: str) -> str:
-    return f"{said[:1].upper()}{said[1:].removesuffix('.')}."
 
 
 def method(content: Content) -> Iterator[Block]:
@@ -133,7 +129,7 @@ def _example(one: Example) -> Picture:
 def looking(content: Content) -> Iterator[Block]:
     found: list[Looking] = content["looking"]
     if content["why_not_looking"]:
-        yield Text(_sentence(content["why_not_looking"]))
+        yield Text(words.sentence(content["why_not_looking"]))
     if found:
         layers = "; ".join(f"{name}: {layer}" for name, layer in content["layers_looked_at"].items() if layer)
         yield Text(f"Grad-CAM (Selvaraju et al. 2017) on test pictures where teacher and student disagree. {layers}.")
@@ -163,7 +159,7 @@ def nothing(_: Content) -> Iterator[Block]:
 def benchmark(content: Content) -> Iterator[Block]:
     machine = {**content["machine"], "integer products": content["products"]}
     yield Text(f"{'; '.join(f'{name} {value}' for name, value in machine.items())}.", strong="Machine")
-    yield Text(" ".join(content["measured"]))
+    yield Text(" ".join(map(words.sentence, content["measured"])))
 
 
 def origin(content: Content) -> Iterator[Block]:
