@@ -39,11 +39,14 @@ def table(metrics: Path = ROOT / "metrics") -> str:
 def note(measured: dict[str, Any]) -> str:
     machine, files = measured["machine"], measured["files"]
     calls = [files[name]["one_thread"]["calls"] for name in ("teacher", "quantized")]
+    rounds = files["quantized"]["one_thread"].get("rounds", "")
     integer, other = files["quantized"]["integer_kernels"], files["quantized"]["float_kernels"]
     return (
-        f"One seed, so no row is claimed better than another by this table. {machine['cpu']}, {machine['cores']} cores, "
+        f"One seed, so no row is claimed better than another by this table. {machine['cpu']}, "
+        f"{machine['cores']} cores, "
         f"{', '.join(machine['instructions'])}; torch {machine['torch']}, ONNX Runtime {machine['onnxruntime']}; "
-        f"medians of {calls[0]:,} to {calls[1]:,} calls in interleaved rounds, batch 1. quantized.onnx runs "
+        f"medians of {calls[0]:,} to {calls[1]:,} calls in {rounds} interleaved rounds, each in a "
+        f"process of its own, batch 1. quantized.onnx runs "
         f"{integer} of {integer + other} products as integers. From metrics/benchmark.json."
     )
 
@@ -61,8 +64,8 @@ def over_seeds(path: Path) -> str:
     difference = " to ".join(f"{100 * pair[end]:+.2f}" for end in ("low", "high"))
     return (
         f"Over {pair['n']} seeds, which vary split, start and order, mean ± sd: {means}; quantized less teacher "
-        f"{100 * pair['difference']:+.2f} points [{difference}], {pair['verdict']} (paired t test and equivalence, after "
-        f"Holm). From metrics/{SWEEP}, by `lightvision sweep`."
+        f"{100 * pair['difference']:+.2f} points [{difference}], {pair['verdict']} (paired t test and "
+        f"equivalence, after Holm). From metrics/{SWEEP}, by `lightvision sweep`."
     )
 
 
