@@ -157,7 +157,8 @@ def facts(file: Mapping[str, Any]) -> list[str]:
     time = file["one_thread"]
     low, median, high = (words.milliseconds(time[name]) for name in ("low", "median", "high"))
     share = f"{words.percent(file['accuracy'])} {words.interval(file['accuracy_low'], file['accuracy_high'])}"
-    return [words.megabytes(file["bytes"]), words.whole(file["macs"]), f"{median} ms [{low}, {high}]", share]
+    noisy = ", noisy" if time["noisy"] else ""
+    return [words.megabytes(file["bytes"]), words.whole(file["macs"]), f"{median} ms [{low}, {high}]{noisy}", share]
 
 
 def content(found: Comparison) -> dict[str, Any]:

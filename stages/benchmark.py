@@ -18,6 +18,7 @@ from stages.core.running.journal import Run
 from stages.core.shipping import running
 
 BASELINE = "teacher"
+TOLD = {"classes", "image_size", "weights", "parameters", "macs"}  # by a file, of itself
 
 
 def main(
@@ -33,6 +34,8 @@ def main(
     paths = {path.stem: path for path in sorted(shipped.glob("*.onnx"))}
     if BASELINE not in paths:
         raise Refusal(f"{shipped} has no {BASELINE}.onnx, beside which files are timed: `dvc repro export` writes it")
+    for path in paths.values():
+        refuse_other_pictures(path, judging)
     here = hardware.describe()
     logits = {name: answered(path, judging) for name, path in paths.items()}
     answers.write(file_answers, judging, {name: special.softmax(one, axis=1) for name, one in logits.items()})
@@ -58,6 +61,15 @@ def main(
             "files": files,
         },
     )
+
+
+def refuse_other_pictures(path: Path, judging: Split) -> None:
+    """A file of other classes would answer, and be wrong about what it was never asked."""
+    told = running.facts(path)
+    if lacking := sorted(TOLD - told.keys()):
+        raise Refusal(f"{path} does not tell its {', '.join(lacking)}: `dvc repro export` writes it anew")
+    if running.classes(path) != judging.facts.classes or int(told["image_size"]) != judging.facts.image_size:
+        raise Refusal(f"{path} knows other classes, or pictures of another size, than test: `dvc repro` rebuilds it")
 
 
 def answered(path: Path, judging: Split) -> np.ndarray:

@@ -59,7 +59,7 @@ def main(
         del folders["control"]
     networks = {name: load(folder, judging, here) for name, folder in folders.items()}
     pictures = batches.on_device(judging, here)
-    chances = {name: probabilities(network, pictures) for name, network in networks.items()}
+    chances = {name: answered(folders[name], network, pictures) for name, network in networks.items()}
     choices = {name: chance.argmax(axis=1) for name, chance in chances.items()}
     right = {name: choice == labels for name, choice in choices.items()}
 
@@ -96,6 +96,13 @@ def load(folder: Path, split: Split, here: Machine) -> nn.Module:
     if model.card.facts.classes != split.facts.classes:
         raise Refusal(f"{folder} knows other classes than the test pictures: `dvc repro` rebuilds it")
     return here.place(model.network)
+
+
+def answered(folder: Path, network: nn.Module, pictures: Pictures) -> np.ndarray:
+    found = probabilities(network, pictures)
+    if not np.isfinite(found).all():
+        raise Refusal(f"{folder} answers what is no number to a test picture: `dvc repro` rebuilds it")
+    return found
 
 
 def probabilities(network: nn.Module, pictures: Pictures) -> np.ndarray:

@@ -1,15 +1,17 @@
 """Answers on disk: who was asked, what was said, and which two of them may be compared."""
 
 import csv
+import errno
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.core import answers
+from stages.core import answers, tables
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
 from stages.core.running import files
@@ -95,6 +97,22 @@ def test_the_same_answers_are_the_same_bytes(folder: Path, tmp_path: Path) -> No
     assert files.digest(again) == files.digest(folder)
 
 
+def test_a_full_disk_is_told_with_the_file(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    """The system names none."""
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        tables.write(Path("/dev/full"), ["a"], [{"a": 1}])
+
+    def full(*_given: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*probabilities\.npz'"):
+        written(folder, storage.load(tmp_path / "test"))
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*answers\.json\.partial'"):
+        files.write_json(folder / "answers.json", {})
+
+
 def test_no_answers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="holds no answers: `dvc repro"):
         answers.read(tmp_path)
@@ -120,6 +138,17 @@ def test_a_damaged_index_is_refused(folder: Path, change: dict[str, object], sai
     path = folder / "answers.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(Refusal, match=said):
+        answers.read(folder)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"PK\x03\x04 and no more", b""])
+def test_numbers_that_are_none_are_refused(folder: Path, content: bytes) -> None:
+    """Whatever their digest says."""
+    (folder / "probabilities.npz").write_bytes(content)
+    index = json.loads((folder / "answers.json").read_text())
+    index["probabilities_sha256"] = files.digest(folder / "probabilities.npz")
+    (folder / "answers.json").write_text(json.dumps(index))
+    with pytest.raises(Refusal, match="cannot be read as answers"):
         answers.read(folder)
 
 

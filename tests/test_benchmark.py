@@ -3,6 +3,7 @@
 import csv
 import json
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,30 @@ def test_answers_that_are_no_numbers_are_refused(
     (tmp_path / "teacher.onnx").unlink()
     with pytest.raises(Refusal, match=r"has no teacher\.onnx, beside which files are timed"):
         run(tmp_path, prepared, settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"classes": '["bars", "checks", "blobs"]'}, "knows other classes"),
+        ({"image_size": "9"}, "or pictures of another size"),
+        ({"macs": None, "weights": None}, "does not tell its macs, weights"),
+    ],
+)
+def test_files_of_another_data_set_are_refused(
+    metadata: dict[str, str | None], said: str, shipped: Path, prepared: Path, settings: params.Params, tmp_path: Path
+) -> None:
+    """They would answer, and be wrong in numbers that look like any others."""
+    file = onnx.load(shipped / "teacher.onnx")
+    told = {one.key: one.value for one in file.metadata_props} | metadata
+    onnx.helper.set_model_props(file, {key: value for key, value in told.items() if value is not None})
+    onnx.save(file, tmp_path / "teacher.onnx")
+    with pytest.raises(Refusal, match=rf"teacher\.onnx.* {said}"):
+        run(tmp_path, prepared, settings, tmp_path)
+
+
+def test_a_full_disk_is_said(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime has an error of its own for a file that it cannot write."""
+    monkeypatch.setattr(running.tempfile, "TemporaryDirectory", lambda: nullcontext(tmp_path / "nowhere"))
+    with pytest.raises(Refusal, match=r"teacher\.onnx cannot be written as ONNX Runtime runs it, in .*nowhere"):
+        running.kernels(shipped / "teacher.onnx")

@@ -187,6 +187,13 @@ def test_latencies_of_two_machines_are_not_comparable() -> None:
     assert told == [f"latencies are of two machines, and not comparable: {machines}"]
 
 
+def test_a_latency_that_is_noisy_is_called_so() -> None:
+    time = {"median": 0.2, "low": 0.1, "high": 0.3}
+    file = {"bytes": 1, "macs": 2, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
+    told = [compare.facts(file | {"one_thread": time | {"noisy": noisy}})[2] for noisy in (False, True)]
+    assert told == ["0.200 ms [0.100, 0.300]", "0.200 ms [0.100, 0.300], noisy"]
+
+
 def test_sections_that_a_run_does_not_tell_of_do_not_differ() -> None:
     """MLflow knows the parameters of the stages that it saw; a method's own numbers come and go with it."""
     first = {"seed": 0, "prune.of": "macs", "distill.method.name": "dkd", "distill.method.beta": 2.0}

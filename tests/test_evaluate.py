@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import stats
 
 from stages import evaluate
-from stages.core import answers, machine, params
+from stages.core import answers, batches, machine, params
 from stages.core.datasets import storage
 from stages.core.networks import artifact, families
 from stages.core.running import files
@@ -293,3 +293,13 @@ def test_other_classes_are_refused(judged: SimpleNamespace, tmp_path: Path, sett
     here = machine.choose(settings.compute, 0)
     with pytest.raises(Refusal, match="student knows other classes than the test pictures: `dvc repro`"):
         evaluate.load(tmp_path / "student", storage.load(judged.folder / "test"), here)
+
+
+def test_a_network_that_answers_no_number_is_refused(prepared: Path, settings: params.Params) -> None:
+    """A mean over pictures would be none either."""
+    pictures = batches.on_device(storage.load(prepared / "test"), machine.choose(settings.compute, 0))
+    network: Any = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    assert np.isfinite(evaluate.answered(Path("models/student"), network, pictures)).all()
+    torch.nn.init.constant_(network[1].bias, torch.inf)
+    with pytest.raises(Refusal, match="models/student answers what is no number to a test picture"):
+        evaluate.answered(Path("models/student"), network, pictures)

@@ -1,5 +1,6 @@
 """What judges networks: spoilt pictures, maps of what is looked at, and which pictures are shown."""
 
+import math
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -201,6 +202,15 @@ def test_two_classes_have_one_answer_among_the_top(settings: params.Params) -> N
     chances = np.array([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8]], np.float32)
     found = scores.judge(chances, np.array([0, 0, 1]), ("a", "b"), settings.evaluate)
     assert found["top_accuracy"] == found["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_network_that_is_surely_wrong_loses_as_much(settings: params.Params) -> None:
+    """-log of 1e-30 is 69.1, however little that is; a probability of zero counts as the least normal float32."""
+    chances = np.array([[1, 1e-30, 0], [0.25, 0.5, 0.25]], np.float32)
+    found = scores.judge(chances, np.array([1, 0]), ("a", "b", "c"), settings.evaluate)
+    assert found["loss"] == pytest.approx((30 * math.log(10) + 2 * math.log(2)) / 2, rel=1e-6)
+    found = scores.judge(chances, np.array([2, 0]), ("a", "b", "c"), settings.evaluate)
+    assert found["loss"] == pytest.approx((126 * math.log(2) + 2 * math.log(2)) / 2, rel=1e-6)
 
 
 # -------------------------------------------------------------------------------------------- attention

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Answers:
 def write(folder: Path, split: Split, probabilities: Mapping[str, np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {name: chances.astype(np.float32) for name, chances in probabilities.items()}
-    np.savez(folder / NUMBERS, allow_pickle=False, **{LABELS: split.labels}, **numbers)
+    with files.writing(folder / NUMBERS):
+        np.savez(folder / NUMBERS, allow_pickle=False, **{LABELS: split.labels}, **numbers)
     _for_people(folder / "answers.csv", split, numbers)
     content = {
         "schema": SCHEMA,
@@ -56,13 +58,13 @@ def read(folder: Path) -> Answers:
     try:
         told = files.read_json(path)
         if told["schema"] != SCHEMA:
-            raise Refusal(f"{path} has schema {told['schema']}, this version reads {SCHEMA}")
+            raise Refusal(f"{path} has schema {told['schema']}, this version reads {SCHEMA}: `dvc repro` renews it")
         if files.digest(numbers) != told["probabilities_sha256"]:
             raise Refusal(f"{numbers} is not the file that {INDEX} was written with: `dvc checkout` brings it back")
-        with np.load(numbers, allow_pickle=False) as held:
+        with numbers.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
             probabilities = {name: held[name] for name in told["names"]}
             return Answers(told["test"], tuple(told["classes"]), held[LABELS], probabilities)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
         raise Refusal(f"{path} cannot be read as answers ({error}): `dvc checkout` brings it back") from error
 
 

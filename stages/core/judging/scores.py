@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import log_loss, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores
 
 from stages.core import params
@@ -13,6 +13,7 @@ from stages.core.judging.counted import share
 
 SILENT: dict[str, Any] = {"zero_division": 0}  # a class that is never answered has precision 0
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))  # torchmetrics gives a confidence of 1 a bin of its own
+LEAST = float(np.finfo(np.float32).tiny)  # probability, of which a logarithm is still a number
 
 
 def judge(chances: np.ndarray, labels: np.ndarray, classes: Sequence[str], settings: params.Evaluate) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def judge(chances: np.ndarray, labels: np.ndarray, classes: Sequence[str], setti
     return {
         **share("accuracy", int((choice == labels).sum()), count, settings.confidence),
         **share("top_accuracy", among_the_top(exact, labels, within), count, settings.confidence),
-        "loss": float(log_loss(labels, exact / exact.sum(axis=1, keepdims=True), labels=np.arange(len(classes)))),
+        "loss": float(-np.log(exact[np.arange(count), labels].clip(min=LEAST)).mean()),
         "macro_f1": float(macro[2]),
         "calibration_error": calibration_error(chances, labels, settings.calibration_bins),
         "worst_class": worst_class(choice, labels, classes, settings.confidence),

@@ -32,7 +32,8 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    with writing(partial):
+        partial.write_text(text, encoding="utf-8")
     publish(partial, path)
 
 

@@ -12,6 +12,7 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel  # pyright: ignore[reportAttributeAccessIssue]
 
+from stages.core.running.errors import Refusal
 from stages.core.shipping import steps
 from stages.core.shipping.sessions import session
 from stages.core.shipping.steps import Operators
@@ -121,5 +122,8 @@ def _optimised(path: Path, level: GraphOptimizationLevel) -> ModelProto:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.graph_optimization_level = level
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # as in sessions; a full disk has no error of its own
+            raise Refusal(f"{path} cannot be written as ONNX Runtime runs it, in {folder}: {error}") from error
         return onnx.load(options.optimized_model_filepath)
