@@ -77,11 +77,11 @@ def costs(findings: Findings) -> dict[str, tuple[list[dict[str, Any]], str, str]
     """What accuracy is held against: the rows, the name of the cost, and its title. Only what was measured."""
     rows = trade_off_rows(findings)
     found = {
-        "size": (rows, "megabytes", "file, MB (log)"),
-        "latency": (rows, "milliseconds", "latency on one thread, ms (log)"),
+        "size": (rows, "megabytes", "file, MB"),
+        "latency": (rows, "milliseconds", "latency on one thread, ms"),
     }
     measured = [row for row in rows if "millijoules" in row]
-    return found | ({"energy": (measured, "millijoules", "energy of a picture, mJ (log)")} if measured else {})
+    return found | ({"energy": (measured, "millijoules", "energy of a picture, mJ")} if measured else {})
 
 
 def trade_off_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -129,9 +129,8 @@ def trade_off(rows: list[dict[str, Any]], cost: str, title: str, others: list[di
     room = (highest - lowest) / 10
     heights = alt.Scale(domain=[max(0, lowest - room), min(100, highest + room)], nice=False)
     costs = [row[limit] for row in (*rows, *beside) for limit in (cost, f"{cost}_low", f"{cost}_high") if limit in row]
-    widths = alt.Scale(type="log", domain=[min(costs) / ROOM, max(costs) * ROOM], nice=False)
     base = alt.Chart(alt.Data(values=rows)).encode(color=colour())
-    x = alt.X(f"{cost}:Q", title=title, scale=widths, axis=alt.Axis(format="~g", values=ticks(min(costs), max(costs))))
+    x = across(cost, title, min(costs), max(costs))
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.55).encode(
         x=x,
         y=alt.Y("accuracy_low:Q", title="accuracy on test, %", scale=heights, axis=alt.Axis(tickCount=5)),
@@ -151,6 +150,14 @@ def trade_off(rows: list[dict[str, Any]], cost: str, title: str, others: list[di
         layers.insert(1, sides)
     description = f"Accuracy with its interval against {title}; the same numbers stand in the table of every step."
     return alt.layer(*layers).properties(width="container", height=260, description=description)
+
+
+def across(cost: str, title: str, low: float, high: float) -> alt.X:
+    """Logarithmic, but where an interval reaches to zero."""
+    if low <= 0:
+        return alt.X(f"{cost}:Q", title=title, axis=alt.Axis(format="~g", tickCount=5))
+    scale = alt.Scale(type="log", domain=[low / ROOM, high * ROOM], nice=False)
+    return alt.X(f"{cost}:Q", title=f"{title} (log)", scale=scale, axis=alt.Axis(format="~g", values=ticks(low, high)))
 
 
 def tips(rows: list[dict[str, Any]]) -> list[alt.Tooltip]:

@@ -1,6 +1,5 @@
 """How what others wrote is read: strictly, so that nothing on the page can be a silent blank."""
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,16 +29,23 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         first = error.errors()[0]
         said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise Refusal(f"{path}: {said}; `dvc repro` writes it anew") from error
-    except json.JSONDecodeError as error:
-        raise Refusal(f"{path} is no JSON: {error}") from error
+    except FileNotFoundError as error:
+        raise missing(path) from error
+
+
+def missing(path: Path) -> Refusal:
+    return Refusal(f"{path} is missing; `dvc repro` writes it anew")
 
 
 def table(path: Path, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
     """A class may be called `NA` or `007`: only the columns of `numbers` are taken for numbers."""
-    content = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [name for name in (*texts, *numbers) if name not in content]
-    if missing:
-        raise Refusal(f"{path} has no column {missing[0]}; `dvc repro` writes it anew")
+    try:
+        content = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    lacking = [name for name in (*texts, *numbers) if name not in content]
+    if lacking:
+        raise Refusal(f"{path} has no column {lacking[0]}; `dvc repro` writes it anew")
     try:
         return content.astype(dict.fromkeys(numbers, float))
     except ValueError as error:
