@@ -55,15 +55,13 @@ def draw(charts: Mapping[str, Specification]) -> dict[str, Drawing]:
 
 
 def _fitted(chart: Specification) -> Drawing:
-    """What is as wide as its place on the page is here a third as wide as a page, or half, if its lines have names. How
-    much of that labels take is known once it is drawn."""
+    """What is as wide as its place on the page is here a third as wide as a page, or half, if its lines have names;
+    labels included."""
     upwards = _measures_upwards(chart)
     fitted = chart | ({"height": HEIGHT} if upwards else {side: _dense(chart[side]) for side in SIDES & chart.keys()})
     if chart.get("width") != "container":
         return _drawn(fitted)
-    width = THIRD if upwards else HALF
-    labels = _drawn(fitted | {"width": width}).width - width
-    return _drawn(fitted | {"width": width - labels})
+    return _drawn(fitted | {"width": THIRD if upwards else HALF, "autosize": {"type": "fit-x", "contains": "padding"}})
 
 
 def _dense(size: Any) -> Any:
