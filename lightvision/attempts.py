@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO
 
@@ -16,6 +16,7 @@ from lightvision.points import Point
 from stages.core.running import progress
 
 REACHED = "Running stage '"  # DVC says it of each
+PATIENCE = 10.0  # seconds in which an experiment that is told to end should have ended
 DIGITS = 8  # of a digest in an experiment's name
 
 
@@ -53,9 +54,18 @@ def _run(point: Point, name: str, targets: Sequence[str], bars: Progress, task: 
                     bars.update(task, facts=f"{where}: {line.removeprefix(REACHED).partition(chr(39))[0]}")
             return child.wait() == 0
         except KeyboardInterrupt:
-            os.killpg(child.pid, signal.SIGINT)
-            child.wait()
+            _end(child)
             raise
+
+
+def _end(child: "subprocess.Popen[str]") -> None:
+    """As a keyboard would, which lets DVC tidy up; what a shell started in the background does not hear it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
+            return
 
 
 def reason(errors: str) -> str:
