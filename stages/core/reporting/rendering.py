@@ -6,7 +6,7 @@ from typing import Any
 
 import altair
 import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stages.core import words
@@ -17,6 +17,11 @@ VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])  # 
 
 def render(content: dict[str, Any]) -> str:
     """What the template asks for and is not given is an error; what it is given is text, never HTML."""
+    return template().render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())
+
+
+@cache
+def template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -26,8 +31,7 @@ def render(content: dict[str, Any]) -> str:
         "sentence": words.sentence,
         "heading": words.heading,
     }
-    template = environment.get_template("page.html.jinja")
-    return template.render(content, style=inline("page.css"), script=inline("page.js"), vega=vega())
+    return environment.get_template("page.html.jinja")
 
 
 def inline(name: str) -> Markup:
