@@ -65,6 +65,15 @@ def test_independent_rounds_get_the_interval_of_scipy() -> None:
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=4)
 
 
+def test_a_mean_of_few_rounds_has_students_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percentiles alone are too narrow, by one part in twenty where there are ten rounds (Hesterberg 2015)."""
+    monkeypatch.setattr(intervals, "RESAMPLED", 40_000)
+    rounds = np.random.default_rng(0).permutation(stats.norm.ppf((np.arange(10) + 0.5) / 10))
+    assert intervals.block(rounds) == 1
+    expected = stats.t.interval(0.95, 9, rounds.mean(), stats.sem(rounds))
+    assert intervals.interval(rounds, np.mean, 0.95) == pytest.approx(expected, rel=0.03)
+
+
 def test_rounds_that_never_differ_have_an_interval_of_no_width() -> None:
     assert intervals.interval(np.full(9, 2.5), np.median, 0.95) == (2.5, 2.5)
     assert intervals.block(np.array([1.0, 2, 2, 2, 2])) == 1
@@ -90,6 +99,12 @@ def test_a_timing_is_that_of_rounds() -> None:
     assert 2 <= found["low"] < 6 < found["high"] <= 10
     assert 200 <= found["p95_low"] < found["p95"] <= found["p95_high"] <= 1000
     assert not timing.timing(np.full((5, 5), 6.0), 8, 0.95)["noisy"]
+
+
+@pytest.mark.parametrize(("reach", "noisy"), [(0.049, False), (0.051, True)])
+def test_an_interval_of_more_than_a_tenth_is_noisy(reach: float, noisy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "interval", lambda *_: (10 - 10 * reach, 10 + 10 * reach))
+    assert timing.timing(np.full((5, 5), 10.0), 1, 0.95)["noisy"] == noisy
 
 
 @pytest.mark.parametrize(("slope", "found"), [(0.01, True), (-0.01, True), (0.0, False)])
@@ -215,10 +230,10 @@ def test_who_stops_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not [one for one in left if one.is_running()]
 
 
-def planted(unit: float, cells: list[Cell]) -> Measured:
+def planted(unit: float, cells: list[Cell], metered: int = 0) -> Measured:
     calls = {cell: np.full((4, 5), unit * cell.batch) for cell in cells}
     rounds = np.array([3.0, 1.0, 2.0, 4.0])
-    return Measured(rounds, 1000 * rounds, 100 * rounds, calls, rounds[:0])
+    return Measured(rounds, 1000 * rounds, 100 * rounds, calls, 5 * rounds[:metered])
 
 
 def test_metrics_are_by_way_and_batch() -> None:
@@ -240,6 +255,15 @@ def test_metrics_are_by_way_and_batch() -> None:
     [found] = describing.files({"teacher": planted(6, without)}, "teacher", 0.95).values()
     assert found["gpu"] is found["batches"]["8"]["gpu"] is None
     assert found["all_threads"]["median"] == 6
+
+
+def test_joules_have_an_interval_or_are_none() -> None:
+    """The rounds of loading, five times as large; two of them are too few."""
+    files = {str(metered): planted(2, [SINGLE], metered) for metered in (2, 4)}
+    found = describing.files(files, "2", 0.95)
+    load = found["4"]["load"]
+    assert found["2"]["joules"] is None
+    assert found["4"]["joules"] == {"per_picture": 12.5, "low": 5 * load["low"], "high": 5 * load["high"]}
 
 
 def test_rounds_are_told_by_their_medians(tmp_path: Path) -> None:

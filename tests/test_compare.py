@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from lightvision import __main__ as command
 from lightvision import compare, differences, revisions
@@ -78,6 +79,9 @@ def test_every_number_is_that_of_a_formula() -> None:
     rng = np.random.default_rng(1)
     drawn = np.repeat([-1, 1, 0], [3, 15, 382])[rng.integers(0, 400, (20_000, 400))].mean(axis=1)
     assert one.bootstrap == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.003)
+    assert one.difference == pytest.approx(382 / 400 - 370 / 400)
+    wilson = [proportion_confint(right, 400, method="wilson") for right in (370, 382)]
+    assert [one.first_interval, one.second_interval] == [pytest.approx(interval) for interval in wilson]
     assert one.p_equivalent == pytest.approx(differ(after, before, margin=0.05)["one"].p_equivalent)
     assert differ(after, before)["one"].difference == -one.difference
 

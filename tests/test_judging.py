@@ -204,6 +204,13 @@ def test_two_classes_have_one_answer_among_the_top(settings: params.Params) -> N
     assert found["top_accuracy"] == found["accuracy"] == pytest.approx(2 / 3)
 
 
+def test_a_class_without_pictures_is_in_no_mean(settings: params.Params) -> None:
+    """Even where it was answered: of two F1, 2/3 and 1, that is the mean."""
+    chances = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]], np.float32)
+    found = scores.judge(chances, np.array([0, 0, 1]), ("a", "b", "unseen"), settings.evaluate)
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
 def test_a_network_that_is_surely_wrong_loses_as_much(settings: params.Params) -> None:
     """-log of 1e-30 is 69.1, however little that is; a probability of zero counts as the least normal float32."""
     chances = np.array([[1, 1e-30, 0], [0.25, 0.5, 0.25]], np.float32)
