@@ -26,7 +26,7 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """`untouched` tells which pictures are answered rightly as they are: severity 0."""
     for kind, amounts in settings.robustness.measured().items():
-        progress.note(f"{kind}: {len(amounts)} severities, {len(pictures):,} pictures each")
+        progress.note(f"{kind} at {', '.join(f'{one:g}' for one in amounts)}: {len(pictures):,} pictures each")
         whole = Counter({name: int(right.sum()) for name, right in untouched.items()})
         spoilt = [count(networks, pictures, CORRUPTIONS[kind], amount, seed) for amount in amounts]
         found = zip((UNTOUCHED[kind], *amounts), (whole, *spoilt), strict=True)
