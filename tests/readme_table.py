@@ -39,7 +39,7 @@ def table(metrics: Path = ROOT / "metrics") -> str:
 def note(measured: dict[str, Any]) -> str:
     machine, files = measured["machine"], measured["files"]
     calls = [files[name]["one_thread"]["calls"] for name in ("teacher", "quantized")]
-    rounds = files["quantized"]["one_thread"].get("rounds", "")
+    rounds = files["quantized"]["one_thread"]["rounds"]
     integer, other = files["quantized"]["integer_kernels"], files["quantized"]["float_kernels"]
     return (
         f"One seed, so no row is claimed better than another by this table. {machine['cpu']}, "
