@@ -209,7 +209,7 @@ def pretend_experiment(name: str, before: str, after: str) -> None:
 
 def commit() -> None:
     shell("git", "add", "-A")
-    shell("git", "commit", "-qm", "made")
+    shell("git", "commit", "-qm", "made", "--allow-empty")
 
 
 def experiment(name: str, *settings: str) -> None:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 RUNNING = re.compile(r"Running stage '(\w+)'")
 EPOCHS = 40  # of the teacher: more than any machine finishes before a test has seen the first and killed it
+GATHERED = ("metrics/studies/", "metrics/sweeps/")  # which no stage writes
 AFTER_PRUNE = ["prune", "quantize", "evaluate", "export", "benchmark", "report"]
 
 WATCHER = """
@@ -78,9 +79,7 @@ def clone(folder: Path, settings: params.Params) -> Path:
     """The project's tracked files, with small networks, in a repository of its own and with no cache."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, tracked.split("\0")):
-        if (ROOT / name).is_file() and (
-            name.startswith("metrics/studies/") or not name.startswith(("metrics/", "dvc.lock"))
-        ):
+        if (ROOT / name).is_file() and (name.startswith(GATHERED) or not name.startswith(("metrics/", "dvc.lock"))):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     small = settings.model_dump(mode="json")

@@ -427,10 +427,9 @@ def test_what_finished_before_the_end_stays(how: signal.Signals, background: boo
     """And nothing goes on alone, nor where a shell that starts it in the background has it ignore the keyboard."""
     text = FILE.replace("prune.sparsity=0.75", "distill.seeds=4").replace(", benchmark.files.pruned.bytes", "")
     (real / "studies/cut.yaml").write_text(text.replace("seeds: 3", "seeds: 1"))
-    keyboard = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else None
+    keyboard = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
     with start("ablation", "studies/cut.yaml") as process:
-        if keyboard:
-            signal.signal(signal.SIGINT, keyboard)
+        signal.signal(signal.SIGINT, keyboard)
         deadline = time.monotonic() + 60
         while not git("for-each-ref", "refs/exps") and time.monotonic() < deadline:
             time.sleep(0.2)
