@@ -51,6 +51,7 @@ def test_blocks_that_change_the_shape_stay() -> None:
         blocks.without(resnet, 6, SIZE, (), lambda network: 0.0)
 
 
+@pytest.mark.slow
 def test_what_whole_blocks_took_counts(settings: params.Params) -> None:
     dense = alive(NETWORKS[1])
     shallow = blocks.left_out(dense, "layer4.1")

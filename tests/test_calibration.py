@@ -79,6 +79,7 @@ def test_names_that_mean_nothing_are_refused(network: nn.Module, changes: dict[s
 
 
 @pytest.mark.parametrize("kind", ["graph", "attention"])
+@pytest.mark.slow
 def test_what_is_kept_runs_in_floating_point(tmp_path: Path, kind: str) -> None:
     """A block and a layer: as many products of the file are in floating point, and all others are integers."""
     keep = {"graph": ["blocks.0", LAST], "attention": ["blocks.0.mlp", "head"]}[kind]
@@ -183,6 +184,7 @@ def test_all_off_answers_as_in_floating_point(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("correct", ["bias", "moments"])
+@pytest.mark.slow
 def test_moments_are_put_right(network: nn.Module, correct: str) -> None:
     """Those of the network in floating point, where nothing but weights is rounded; and no code is another."""
     images = pictures(32)[1]

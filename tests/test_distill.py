@@ -207,6 +207,7 @@ def test_without_a_control_nothing_is_claimed(teach: Callable[..., dict[str, Any
         artifact.load(tmp_path / "control")
 
 
+@pytest.mark.slow
 def test_peers_both_learn_and_both_have_controls(
     teach: Callable[..., dict[str, Any]], prepared: Path, settings: params.Params, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_gradients_are_those_of_the_calibration_pictures(
 ZEROS = {"name": "scattered", "share": 0.9, "importance": {"name": "magnitude"}, "ranking": "global"}
 
 
+@pytest.mark.slow
 def test_zeros_stay_to_the_end(prepared: Path, settings: params.Params, taught: Path, tmp_path: Path) -> None:
     """Through gradual cuts and recovery; counted in the file that is kept, whose bytes they save."""
     found = run(prepared, settings, taught, tmp_path, sparsity=0.0, zeros=ZEROS, steps=3, pace="cubic")

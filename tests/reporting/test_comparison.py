@@ -41,6 +41,7 @@ def test_a_family_is_corrected_together_and_the_verdict_goes_by_it() -> None:
     assert told.heads[5] == "p of 3 (Holm)"
 
 
+@pytest.mark.slow
 def test_networks_that_hardly_differ_are_equivalent_within_a_margin_that_is_wide_enough() -> None:
     labels = ["a"] * 2000
     answers = pd.DataFrame(

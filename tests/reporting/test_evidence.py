@@ -118,6 +118,7 @@ def test_what_was_not_spoilt_is_said(tmp_path: Path, build: Build) -> None:
     assert "evaluate.robustness names no amounts" in build(world).text
 
 
+@pytest.mark.slow
 def test_maps_stand_beside_their_pictures_and_a_missing_one_stops_the_report(tmp_path: Path, build: Build) -> None:
     world = World(tmp_path)
     assert "No layer of them has a place." in build(world).text

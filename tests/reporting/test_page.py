@@ -213,6 +213,7 @@ def test_report_starts_without_the_heavy_libraries() -> None:
 
 
 @pytest.mark.parametrize("members", [0, 2])
+@pytest.mark.slow
 def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained_nothing(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, members: int
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained
     assert ("Labels alone" in headings) == (members > 0)
 
 
+@pytest.mark.slow
 def test_studies_are_shown_where_there_are_some(tmp_path: Path) -> None:
     world = World(tmp_path)
     points = [

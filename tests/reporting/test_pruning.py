@@ -149,6 +149,7 @@ def test_what_is_absent_has_no_place(page: Page, build: Build, world: World) -> 
     assert not {"zeros", "sensitivity"} & json.loads(page.scripts[1]).keys()
 
 
+@pytest.mark.slow
 def test_the_scan_is_a_table_and_a_heat_map(tmp_path: Path) -> None:
     """Layers in network order, nothing where nothing was tried; the deepest colour is the greatest loss."""
     world = World(tmp_path)
@@ -174,6 +175,7 @@ def test_the_scan_is_a_table_and_a_heat_map(tmp_path: Path) -> None:
         assert vl_convert.vegalite_to_vega(drawn[name])["marks"], name
 
 
+@pytest.mark.slow
 def test_a_scan_in_which_nothing_was_lost_is_pale(world: World) -> None:
     world = World(world.root / "flat")
     world.scan([("conv1", 0.0, 0.9, 0.1), ("conv1", 0.5, 0.9, 0.1)])

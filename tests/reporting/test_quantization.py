@@ -140,6 +140,7 @@ def test_what_flows_is_told_and_listed_where_it_differs(page: Page, tmp_path: Pa
     assert [rows(other, name) for name in ("relu", "x_quant", "add_quant")] == [[["4"]], [["8"]], [["4"]]]
 
 
+@pytest.mark.slow
 def test_choices_are_a_table_and_a_heat_map(tmp_path: Path) -> None:
     """The least loss is pale, the highest deepest; each layer has one mark, at what it was given."""
     layers = QUANTIZED["layers"] | {"last": QUANTIZED["layers"]["last"] | {"bits": "ternary"}}
@@ -222,6 +223,7 @@ def test_the_gate_tells_its_interval_and_the_bytes_above_the_ideal(tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "value"), [("agreement", 0.97), ("accuracy_drop", 0.02), ("accuracy", 0.96), ("ideal_bytes", 1170)]
 )
+@pytest.mark.slow
 def test_each_limit_of_the_gate_is_judged(key: str, value: float, tmp_path: Path, build: Build) -> None:
     world = World(tmp_path)
     assert gate(build(world), "quantized.onnx")[0][-1] == "passed"

@@ -14,6 +14,7 @@ from tests.reporting.reader import Page
 from tests.reporting.world import World
 
 
+@pytest.mark.slow
 def test_seeds_are_shown_with_their_tests_and_what_failed(tmp_path: Path) -> None:
     world = World(tmp_path)
     series = {"cut <b>": {"seed 0": 0.91, "seed 1": 0.94, "seed 2": 0.92}, "whole": {"seed 0": 0.9, "seed 1": 0.9}}
