@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import vl_convert
 
 from lightvision import comparing
