@@ -147,6 +147,7 @@ def test_every_stage_opens_only_what_it_declares(project: Path, opened: Path) ->
     for name, stage in stages.items():
         allowed = stage.deps | stage.outs
         strays = {path for path in seen[name] if path.partition("/")[0] not in own}
+        strays -= {"dvc.lock"} if name == "report" else set()  # whose page tells digests of what is declared
         strays = {path for path in strays if not any(f"{path}/".startswith(f"{place}/") for place in allowed)}
         assert not strays, name
         assert any(path.startswith(tuple(map(str, stage.inputs.values()))) for path in seen[name]) or not stage.inputs
