@@ -23,6 +23,8 @@ from stages.core.running.errors import Refusal
 from stages.core.shipping import running, writing
 from tests.lessons import shrunk
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 FACTS = Facts("any", ("a", "b", "c"), SIZE, (0.5,) * 3, (0.25,) * 3, "crop")
 

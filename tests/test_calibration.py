@@ -16,6 +16,8 @@ from stages.core.running.errors import Refusal
 from stages.core.shipping import running, writing
 from tests.integer_networks import NETWORKS, SMALL, dense, kept, made, pictures, wanted
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = "conv1", "head.4"
 FEW: dict[str, Any] = {"weights": 3, "activations": 4, "ends": 6}
 

@@ -19,6 +19,8 @@ from stages.core.training import loop
 from stages.core.training.loop import Lesson
 from tests.lessons import change, new
 
+pytestmark = pytest.mark.slow
+
 SIZE = 8
 
 

@@ -26,6 +26,8 @@ from stages.core.training.loop import History
 from tests.integer_networks import wanted
 from tests.lessons import new
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"name": "cross_entropy", "smoothing": 0.0}
 Learn = Callable[..., tuple[Made, Model]]
 

@@ -19,6 +19,8 @@ from stages.core.training.loop import Lesson
 from tests.integer_networks import wanted
 from tests.lessons import Asked, new
 
+pytestmark = pytest.mark.slow
+
 LAYERS: dict[str, nn.Module] = {
     "conv2d": nn.Conv2d(4, 6, 3, padding=1),
     "grouped": nn.Conv2d(4, 6, 3, groups=2),

@@ -15,6 +15,8 @@ from stages.core.quantizing import rounding
 from stages.core.quantizing.rounding import Seen
 from stages.core.running.errors import Refusal
 
+pytestmark = pytest.mark.slow
+
 BITS: Sequence[WeightBits] = (1, "ternary", 2, 3, 4, 5, 6, 7, 8)
 DAMPING = 0.01
 

@@ -36,6 +36,8 @@ from stages.core.running.journal import Run
 from stages.core.shipping import packing, running, writing
 from tests.lessons import SMALL
 
+pytestmark = pytest.mark.slow
+
 SIZE, OPSET = 16, 19
 FACTS = Facts("any", ("a", "b", "c"), SIZE, (0.5,) * 3, (0.25,) * 3, "crop")
 OPTIONS: dict[str, bool | int | float | str] = {"depth": 2, "embed_dim": 48, "num_heads": 3, "patch_size": 4}

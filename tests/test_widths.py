@@ -13,6 +13,8 @@ from stages.core.quantized.grid import Grid
 from stages.core.shipping import gate, packing, running, writing
 from tests.integer_networks import NETWORKS, WIDTHS, kept, made, pictures, wanted
 
+pytestmark = pytest.mark.slow
+
 FLOWS = (6, 4, 2)
 FAST = [("graph", 1, 8), ("attention", 4, 6)]
 PAIRS = [(bits, 8) for bits in WIDTHS] + [(4, flow) for flow in FLOWS]

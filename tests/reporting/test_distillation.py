@@ -16,6 +16,8 @@ from tests.reporting.numbers import LESSON, distilled
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("student", "control", "reason", "verdict"),

@@ -15,6 +15,8 @@ from tests.reporting.numbers import LESSON, PRUNED, timing
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World
 
+pytestmark = pytest.mark.slow
+
 SPACE = "\N{NO-BREAK SPACE}"
 SEEDS = {
     "4": {"pruned": 0.96, "uncut": 0.97, "from-scratch": 0.95},

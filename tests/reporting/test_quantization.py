@@ -16,6 +16,8 @@ from tests.reporting.numbers import LESSON, MACHINE, METHOD, OPERATORS, QUANTIZE
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World, meet_parents
 
+pytestmark = pytest.mark.slow
+
 SPACE = "\N{NO-BREAK SPACE}"
 SEEDS = {
     "4": {"quantized": 0.96, "float": 0.97, "rounded": 0.95},
