@@ -154,6 +154,17 @@ def test_batchnorm_learns_nothing_from_the_test_pictures(prepared: Path, setting
     assert network.norm.training
 
 
+def listened() -> tuple[list[list[int]], Callable[[Tensor, float, Tensor, int], Tensor]]:
+    """Noise, and the numbers of the pictures that it was put on together."""
+    heard: list[list[int]] = []
+
+    def corrupt(images: Tensor, amount: float, numbers: Tensor, seed: int) -> Tensor:
+        heard.append(numbers.tolist())
+        return CORRUPTIONS["noise"](images, amount, numbers, seed)
+
+    return heard, corrupt
+
+
 def test_counts_are_those_of_any_batches(
     prepared: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,12 +174,7 @@ def test_counts_are_those_of_any_batches(
     found = {}
     for pixels in (2**21, 5 * 8 * 8):
         monkeypatch.setattr(batches, "PIXELS", pixels)
-        batch: list[list[int]] = []
-
-        def corrupt(images: Tensor, amount: float, numbers: Tensor, seed: int) -> Tensor:
-            batch.append(numbers.tolist())  # noqa: B023
-            return CORRUPTIONS["noise"](images, amount, numbers, seed)
-
+        batch, corrupt = listened()
         found[pixels] = robustness.count({"one": network}, seen, corrupt, 0.3, 0)
         assert max(map(len, batch)) == (24 if pixels == 2**21 else 5)
         assert [number for numbers in batch for number in numbers] == list(range(24))

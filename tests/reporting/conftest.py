@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from stages.core import params
-from stages.core.reporting import charts, judging_charts, pruning_charts, quantization_charts, rendering
+from stages.core.reporting import (
+    charts,
+    judging_charts,
+    learning_charts,
+    pruning_charts,
+    quantization_charts,
+    rendering,
+)
 from stages.core.reporting.paper import publishing
 from stages.core.running import sources
 from tests.reporting.numbers import LESSON, NETWORKS, distilled
@@ -26,7 +33,7 @@ def unpublished() -> Iterator[None]:
 def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     """Without charts and Vega, which take most of the time."""
     monkeypatch.setattr(rendering, "vega", lambda: "")
-    for module in (charts, judging_charts, pruning_charts, quantization_charts):
+    for module in (charts, judging_charts, learning_charts, pruning_charts, quantization_charts):
         monkeypatch.setattr(module, "everything", lambda *_: {})
     defaults = params.load(sources.ROOT / "params.yaml")
     return lambda world: Page(world.build(defaults))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from stages.core import params
-from stages.core.reporting import charts, findings
+from stages.core.reporting import findings, learning_charts
 from stages.core.running import sources
 from stages.core.running.errors import Refusal
 from tests.reporting.numbers import LESSON, distilled
@@ -113,9 +113,9 @@ def test_other_seeds_are_faint_lines_of_their_own(
     first = pd.read_csv(path)
     again = first.assign(network=first["network"] + "-1", val_accuracy=first["val_accuracy"] / 2)
     pd.concat([first, again]).to_csv(path, index=False)
-    monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
+    monkeypatch.setattr(learning_charts, "everything", lambda found: seen.append(found) or {})
     build(world)
-    rows = charts.curve_rows(seen[0], ("student", "control"))
+    rows = learning_charts.curve_rows(seen[0], ("student", "control"))
     assert rows.groupby("line")["faint"].all().to_dict() == {
         "student": False,
         "control": False,

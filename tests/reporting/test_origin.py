@@ -69,10 +69,10 @@ def test_the_commands_bring_code_and_results_back(project: str) -> None:
     RESULTS.write_text("[]")
     lock()
     git("commit", "-qam", "others")
-    subprocess.run(again.replace("dvc repro", "true"), shell=True, check=True, capture_output=True)  # noqa: S602
+    subprocess.run(again.replace("dvc repro", "true"), shell=True, check=True, capture_output=True)  # noqa: S602 - as a person pastes it
     assert git("rev-parse", "HEAD") == project
     git("checkout", "-q", "-")
-    subprocess.run(files.replace("dvc checkout", "true"), shell=True, check=True, capture_output=True)  # noqa: S602
+    subprocess.run(files.replace("dvc checkout", "true"), shell=True, check=True, capture_output=True)  # noqa: S602 - as a person pastes it
     assert git("rev-parse", "HEAD") == results
 
 

@@ -9,7 +9,7 @@ import pytest
 import vl_convert
 
 from stages.core import params, words
-from stages.core.reporting import charts, examples, findings
+from stages.core.reporting import charts, examples, findings, learning_charts
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
 from tests import wiring
@@ -112,7 +112,7 @@ def test_what_learnt_on_begins_with_what_was_calibrated_unless_it_came_down_a_la
     pd.concat(lines).to_csv(world.metrics / "curves/quantize.csv", index=False)
     monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
     assert "Recovery after quantization" in build(world).text
-    drawn = charts.curve_rows(seen[0], ("quantized",))
+    drawn = learning_charts.curve_rows(seen[0], ("quantized",))
     first = drawn[drawn["line"] == "quantized"]
     assert first["val_accuracy"].tolist() == pytest.approx([*([] if rungs else [32.1]), 25, 50, 75])
     assert first["epoch"][first["kept"]].tolist() == [LESSON["best_epoch"]]
@@ -225,10 +225,10 @@ def test_a_teacher_of_several_members_shows_their_mean_and_one_that_came_trained
     monkeypatch.setattr(charts, "everything", lambda found, _: seen.append(found) or {})
     headings = build(world).text
     monkeypatch.undo()
-    names = charts.everything(seen[0], []).keys()
+    names = learning_charts.everything(seen[0]).keys()
     assert {"distill-accuracy", "prune-loss"} < names
     if members:
-        mean = charts.curve_rows(seen[0], ("teacher",))
+        mean = learning_charts.curve_rows(seen[0], ("teacher",))
         assert mean["val_accuracy"].tolist() == pytest.approx([75, 100, 125])
         assert {"teacher-accuracy", "teacher-loss"} < names
     else:

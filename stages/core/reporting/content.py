@@ -17,6 +17,7 @@ from stages.core.reporting import (
     examples,
     gate,
     judging_charts,
+    learning_charts,
     neighbours,
     pruning,
     pruning_charts,
@@ -123,7 +124,7 @@ def _first_screen(
 
 def _charts(found: Findings, others: list[dict[str, Any]]) -> dict[str, charts.Specification]:
     drawn = charts.everything(found, others)
-    for module in (pruning_charts, quantization_charts, judging_charts):
+    for module in (learning_charts, pruning_charts, quantization_charts, judging_charts):
         drawn |= module.everything(found)
     return drawn
 
@@ -136,7 +137,7 @@ def _steps(found: Findings) -> dict[str, Any]:
     return {
         "fronts": {name: charts.front(rows, cost) for name, (rows, cost, _) in charts.costs(found).items()},
         "energy": found.benchmarked.energy,
-        "lessons": [lesson for lesson in _lessons(found) if charts.was_taught(found, lesson.networks)],
+        "lessons": [lesson for lesson in _lessons(found) if learning_charts.was_taught(found, lesson.networks)],
     }
 
 
