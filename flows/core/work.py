@@ -1,0 +1,24 @@
+"""What a coordinator asks of a worker, as it travels through Prefect."""
+
+from pydantic import BaseModel, ConfigDict
+
+JOBS = "refs/lightvision/jobs"
+STARTS = "refs/lightvision/starts"
+
+
+class Work(BaseModel):
+    """Some stages, one after the other, from a commit that says everything they need; git carries the result.
+
+    `repository` is the address by which workers reach git; `start` is a commit whose params.yaml and dvc.lock are ready,
+    kept alive by `start_ref`; the result becomes `target`, which nobody may overwrite.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str
+    start: str
+    start_ref: str
+    stages: tuple[str, ...]
+    target: str
+    title: str
+    experiment: str
