@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
 
 from stages.core import params
-from stages.core.running import files, identity, messenger, pipeline, processes, sources, team
-from stages.core.running.errors import Refusal
+from stages.core.running import devices, files, identity, messenger, pipeline, processes, sources, team
+from stages.core.running.errors import Busy, Refusal
 from stages.core.running.journal import Run
 
 Input = Annotated[Path, "input"]
@@ -62,6 +62,9 @@ def run() -> NoReturn:
         sys.exit(f"usage: python -m stages NAME --option path ...; NAME is one of {', '.join(names)}")
     try:
         _execute(stage)
+    except Busy as busy:
+        print(_one_line(stage, str(busy)), file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     except Refusal as refusal:
         sys.exit(_one_line(stage, str(refusal)))
     except ModuleNotFoundError as error:
@@ -81,6 +84,8 @@ def _execute(stage: str) -> None:
     together = parameters.compute.processes
     if together > 1 and team.member().size == 1 and hasattr(getattr(parameters, stage), "training"):
         team.start(together, stage, sys.argv[2:])
+    if "DVC_ROOT" in os.environ or not team.member().leads:
+        processes.end_with_starter()
     _hush_libraries()
     main: Callable[..., None] = importlib.import_module(f"stages.{stage}").main
     contract = Contract.of(main)
@@ -103,11 +108,10 @@ def _execute(stage: str) -> None:
         files.remove(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _stop)
-    if "DVC_ROOT" in os.environ:
-        processes.end_with_starter()
     status, reason, began = "killed", "", time.monotonic()
     try:
-        main(run=journal, **settings, **inputs, **partials)
+        with devices.held():
+            main(run=journal, **settings, **inputs, **partials)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for name in contract.outputs:
             files.publish(partials[name], paths[name])
@@ -130,7 +134,6 @@ def _follow(
     main: Callable[..., None], contract: Contract, settings: Mapping[str, Any], inputs: Mapping[str, Path]
 ) -> None:
     """One of several processes that train together, and not the one that writes: what it makes is thrown away."""
-    processes.end_with_starter()
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         outputs = {name: Path(folder) / name for name in contract.outputs}
         main(run=Run(Path(folder) / "run"), **settings, **inputs, **outputs)

@@ -3,3 +3,7 @@
 
 class Refusal(Exception):
     """A stage stops because of its input, and the message says what to do about it."""
+
+
+class Busy(Refusal):
+    """Another process is in the way, and will be gone: the same command is worth another try."""

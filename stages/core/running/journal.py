@@ -16,7 +16,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from stages.core.running import files
-from stages.core.running.errors import Refusal
+from stages.core.running.errors import Busy
 
 OF_DATA = ("split.json", "advice.json")  # which tell of data that is too much to keep again and again
 
@@ -31,8 +31,12 @@ def project_root(folder: Path) -> Path:
 
 
 def home() -> Path:
-    """Resumable work and journals: outside every DVC output, since DVC removes those before a stage starts."""
-    return project_root(Path.cwd()) / ".lightvision"
+    """Resumable work and journals: outside every DVC output, since DVC removes those before a stage starts.
+
+    A clone that is made for one job and then removed has them elsewhere, by LIGHTVISION_HOME.
+    """
+    elsewhere = os.environ.get("LIGHTVISION_HOME")
+    return Path(elsewhere) if elsewhere else project_root(Path.cwd()) / ".lightvision"
 
 
 class Run:
@@ -61,7 +65,7 @@ class Run:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise Refusal("another process is doing this very work: wait for it, or end it first") from None
+            raise Busy("another process is doing this very work: wait for it, or end it first") from None
         return self
 
     def start(self, facts: Mapping[str, Any]) -> None:

@@ -6,12 +6,14 @@ import resource
 import signal
 import sys
 import threading
+import time
 from multiprocessing.process import BaseProcess
 
 import psutil
 
 from stages.core.running import team
 
+PATIENCE = 10.0  # seconds for a last checkpoint; a process deep in a library does not hear that it is to end
 SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"})
 
 
@@ -29,6 +31,8 @@ def end_with_starter() -> None:
 def _end_after(starter: psutil.Process) -> None:
     starter.wait()
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_pool() -> None:
