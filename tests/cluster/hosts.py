@@ -24,6 +24,7 @@ PACKAGES = "iproute2 util-linux git openssh-server postgresql"
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATIENCE = 60.0
+FIRST = "import signal as s; s.signal(s.SIGCHLD, s.SIG_IGN); s.pause()"  # so that orphans leave no zombies
 
 
 @dataclass
@@ -72,9 +73,8 @@ class Host:
 
     def boot(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        script = (
-            f"set -e; hostname {self.name}; ip link set lo up; {self.setup} trap '' CHLD; echo; exec sleep infinity"
-        )
+        begin = f"set -e; hostname {self.name}; ip link set lo up; {self.setup} echo"
+        script = f'{begin}; exec {sys.executable} -S -c "{FIRST}"'
         spaces = ("--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--mount-proc")
         tied = ("setpriv", "--pdeathsig", "KILL")
         self.first = subprocess.Popen(
