@@ -1,110 +1,69 @@
-"""The DAG of dvc.yaml as a Prefect flow: a task for each stage, with its state, retries, logs and progress.
+"""The DAG of dvc.yaml as a Prefect flow.
 
-    python -m flows.pipeline            the whole DAG, with no server of one's own
+    python -m flows.pipeline            the whole DAG, in this folder, with no server of one's own
     python -m flows.pipeline prune      prune and what it needs
+    python -m flows.pipeline --cluster  the branch that is checked out here, on the workers of a cluster
 
-DVC still decides what has to run and writes the lock, so that a `dvc repro` afterwards finds nothing to do.
+On a cluster independent stages run at once, each on a worker of its own, and the branch goes on by one commit, with
+dvc.lock and metrics: whoever pulls has nothing to run.
 """
 
 import argparse
-import re
-import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from uuid import UUID
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
+from prefect import flow
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
-from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from ruamel.yaml import YAML
 
+from flows import coordinating, submitting, watch
+from flows.coordinating import Order
+from flows.core.work import Wish
+from flows.in_place import in_place
 from stages.core import params
-from stages.core.running import pipeline as dag
+from stages.core.running import pipeline as dag_file
 from stages.core.running.errors import Refusal
 
-SERVER_START = 120  # seconds; its first start, on a cold disk, takes longer than Prefect's 20
-EPOCH = re.compile(r"epoch (\d+)/(\d+)")
-UNCHANGED = re.compile(r"Stage '.+' didn't change, skipping|is cached - skipping run")
 
-
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=1))  # pyright: ignore
-def pipeline(targets: list[str] | None = None) -> dict[str, str]:
-    """One workspace holds one DVC lock, so stages run one at a time; the graph of tasks is that of dvc.yaml."""
-    params.load(Path("params.yaml"))
-    stages = dag.read()
-    futures: dict[str, PrefectFuture] = {}
-    for name in in_order(stages, targets or list(stages)):
-        parents = [futures[parent.name] for parent in dag.upstream(name, stages)]
-        task_of_stage = reproduce.with_options(name=name)
-        futures[name] = task_of_stage.submit(name, wait_for=parents)  # pyright: ignore[reportCallIssue]
-    states = {name: future.wait() or future.state for name, future in futures.items()}
-    failed = [name for name, state in states.items() if not state.is_completed()]
-    if failed:
-        raise RuntimeError(f"stage {failed[0]} failed; its log says why")
-    return {name: state.name or "Completed" for name, state in states.items()}
-
-
-@task(retries=1, retry_delay_seconds=2)
-def reproduce(name: str) -> State:
-    """`dvc repro` of one stage; a second attempt goes on from the last checkpoint."""
-    logger = get_run_logger()
-    unchanged, last = False, ""
-    progress: UUID | None = None
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            for line in filter(None, map(str.rstrip, process.stdout or [])):
-                logger.info(line)
-                last = line if line.startswith((f"{name}:", "ERROR")) and not EPOCH.search(line) else last
-                unchanged = unchanged or bool(UNCHANGED.search(line))
-                progress = show(progress, name, line)
-        finally:
-            process.terminate()
-    if process.returncode:
-        raise RuntimeError(last or f"`dvc repro -s {name}` ended with status {process.returncode}")
-    return Completed(name="Cached", message="nothing changed") if unchanged else Completed(message="executed")
-
-
-def show(artifact: UUID | None, name: str, line: str) -> UUID | None:
-    """Epochs told in the log become a progress bar in the UI."""
-    found = EPOCH.search(line)
-    if not found:
-        return artifact
-    done = 100 * int(found[1]) / int(found[2])
-    if artifact is None:
-        created = create_progress_artifact(done, key=name.replace("_", "-"), description=line)
-        return created if isinstance(created, UUID) else None
-    update_progress_artifact(artifact, done, description=line)
-    return artifact
-
-
-def in_order(stages: dict[str, dag.Stage], targets: Iterable[str]) -> list[str]:
-    """The targets and all they need, each after what it needs."""
-    wanted: set[str] = set()
-    for target in targets:
-        wanted |= {target, *(parent.name for parent in dag.upstream(target, stages))}
-    return sorted(wanted, key=lambda name: (len(dag.upstream(name, stages)), list(stages).index(name)))
+@flow(name="pipeline", on_cancellation=[coordinating.end_jobs], flow_run_name="{branch}")
+def dag(
+    branch: str = "main", targets: list[str] | None = None, repository: str = "", queue: str | None = None
+) -> dict[str, str]:
+    """The commit by which the branch went on."""
+    site = coordinating.cluster(repository, branch, branch, queue)
+    seed = coordinating.at(site, lambda: YAML(typ="safe").load(Path("params.yaml"))["seed"])
+    order = Order(name=branch, wishes=[Wish(seed=seed)], targets=targets or [], branch=branch)
+    return dict(coordinating.conclude(coordinating.coordinate(order, site)))
 
 
 def main() -> None:
-    stages = dag.read()
+    stages = dag_file.read()
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the DAG as a Prefect flow.")
     parser.add_argument("targets", nargs="*", metavar="STAGE", help=f"default: all of {', '.join(stages)}")
-    targets = parser.parse_args().targets
-    unknown = [target for target in targets if target not in stages]
-    if unknown:
-        sys.exit(f"{unknown[0]} is not a stage; stages: {', '.join(stages)}")
+    submitting.add_cluster(parser)
+    asked = parser.parse_args()
     try:
+        if unknown := [target for target in asked.targets if target not in stages]:
+            raise Refusal(f"{unknown[0]} is not a stage; stages: {', '.join(stages)}")
+        if asked.cluster:
+            _on_cluster(asked.targets, asked.queue, asked.detach)
+            return
         params.load(Path("params.yaml"))
-        with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
-            outcome = pipeline(targets)
+        with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: submitting.SERVER_START}):
+            outcome = in_place(asked.targets)
     except (Refusal, RuntimeError) as error:
         sys.exit(f"pipeline: {error}")
     print("\n".join(f"{name}: {state.lower()}" for name, state in outcome.items()))
+
+
+def _on_cluster(targets: list[str], queue: str | None, detach: bool) -> None:
+    branch, origin = submitting.branch(), submitting.origin()
+    wanted = {"branch": branch, "targets": targets or None, "repository": origin, "queue": queue}
+    run = submitting.submit("pipeline/cluster", branch, wanted)
+    print(f"{branch}: {watch.link(run.id)}", flush=True)
+    if not detach and not watch.follow(run.id, branch):
+        sys.exit(1)
+    print(f"then `git pull` and `dvc pull` bring what {branch} came to")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from lightvision import data, experiments, gathering, points
 from lightvision.comparing import Question, compare
-from lightvision.gathering import Plan
+from lightvision.gathering import Compare, Plan
 from lightvision.sweep import add_shared
 from stages.core.reporting.studies import Metric
 from stages.core.reporting.sweeps import Comparison, Run
@@ -57,16 +57,26 @@ class Ablation(Strict):
         return self
 
 
+TEXT = "Run what is not there yet of an ablation, and compare each row with the baseline row, by seed."
+
+
 def add(members: Any, action: str) -> None:
-    text = "Run what is not there yet of an ablation, and compare each row with the baseline row, by seed."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("file", type=Path, help="such as studies/distillation.yaml; its name is that of the results")
-    parser.add_argument("--seeds", type=int, help="instead of the file's")
-    add_shared(parser)
+    parser: argparse.ArgumentParser = members.add_parser(action, help=TEXT, description=TEXT, allow_abbrev=False)
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
-def run(file: Path, seeds: int | None, sets: list[str], dry: bool) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="such as studies/distillation.yaml; its name is that of the results")
+    parser.add_argument("--seeds", type=int, help="instead of the file's")
+    add_shared(parser)
+
+
+def run(dry: bool, **asked: Any) -> int:
+    return gathering.carry_out(*plan(**asked), dry)
+
+
+def plan(file: Path, seeds: int | None, sets: list[str]) -> tuple[Plan, Compare]:
     gathering.check_name(file.stem)
     asked = read(file)
     count = seeds if seeds is not None else asked.seeds
@@ -74,7 +84,7 @@ def run(file: Path, seeds: int | None, sets: list[str], dry: bool) -> int:
         raise Refusal("--seeds count from 1")
     targets = last_stages(asked.metrics)
     stages = points.needed(targets)
-    plan = Plan(
+    planned = Plan(
         name=file.stem,
         kind="ablation",
         title=asked.title,
@@ -85,7 +95,7 @@ def run(file: Path, seeds: int | None, sets: list[str], dry: bool) -> int:
         targets=targets,
         confidence=data.settings().evaluate.confidence,
     )
-    return gathering.carry_out(plan, lambda runs: comparisons(runs, asked, plan.confidence), dry)
+    return planned, lambda runs: comparisons(runs, asked, planned.confidence)
 
 
 def read(file: Path) -> Ablation:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightvision import data, gathering, points
 from lightvision.comparing import Question, compare
-from lightvision.gathering import Plan
+from lightvision.gathering import Compare, Plan
 from lightvision.points import Point
 from stages.core.reporting.findings import NETWORKS
 from stages.core.reporting.sweeps import Comparison, Run
@@ -33,9 +33,16 @@ ON_VAL = {
 COSTS = {"bytes": "bytes", "milliseconds, one thread": "one_thread.median"}  # in metrics/benchmark.json, of each file
 
 
+TEXT = "Run what is not there yet of several seeds or folds, and say what is the same in all of them."
+
+
 def add(members: Any, action: str) -> None:
-    text = "Run what is not there yet of several seeds or folds, and say what is the same in all of them."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, help=TEXT, description=TEXT, allow_abbrev=False)
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, help=f"0, 1, 2 ...: {SEEDS} if not given, 1 beside --folds")
     parser.add_argument("--folds", type=int, default=1, help="cross-validation: each seed once for each fold")
     parser.add_argument("--name", default="seeds", help=f"of its files in {gathering.FOLDER}")
@@ -44,7 +51,6 @@ def add(members: Any, action: str) -> None:
     parser.add_argument(
         "--margin", type=float, default=1.0, metavar="POINTS", help="of accuracy, that makes no difference"
     )
-    parser.set_defaults(run=run)
 
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
@@ -54,22 +60,22 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry", action="store_true", help="only list what is there and what would run")
 
 
-def run(seeds: int | None, folds: int, name: str, to: str | None, sets: list[str], margin: float, dry: bool) -> int:
+def run(dry: bool, **asked: Any) -> int:
+    return gathering.carry_out(*plan(**asked), dry)
+
+
+def plan(
+    seeds: int | None, folds: int, name: str, to: str | None, sets: list[str], margin: float
+) -> tuple[Plan, Compare]:
     gathering.check_name(name)
-    count = seeds if seeds is not None else SEEDS if folds == 1 else 1
-    if count < 1 or folds < 1:
-        raise Refusal("--seeds and --folds count from 1")
+    numbers = grid(seeds, folds)
     if not 0 < margin < 100:
         raise Refusal(f"--margin is in points, between 0 and 100, not {margin:g}")
     targets = [to] if to else list(WHOLE)
     stages = points.needed(targets)
-    shared = [*sets, *([f"prepare.folds={folds}"] if folds > 1 else [])]
-    wanted = [
-        points.point("", seed, fold, shared, stages)
-        for seed, fold in itertools.product(range(count), range(folds) if folds > 1 else [None])
-    ]
+    wanted = [points.point("", seed, fold, [*sets, *folded(folds)], stages) for seed, fold in numbers]
     confidence = data.settings().evaluate.confidence
-    plan = Plan(
+    planned = Plan(
         name=name,
         kind="seeds",
         title=f"{name}, {_counted(wanted)}",
@@ -78,7 +84,20 @@ def run(seeds: int | None, folds: int, name: str, to: str | None, sets: list[str
         targets=targets,
         confidence=confidence,
     )
-    return gathering.carry_out(plan, lambda runs: comparisons(runs, margin / 100, confidence), dry)
+    return planned, lambda runs: comparisons(runs, margin / 100, confidence)
+
+
+def grid(seeds: int | None, folds: int) -> list[tuple[int, int | None]]:
+    """Seeds and folds of the points."""
+    count = seeds if seeds is not None else SEEDS if folds == 1 else 1
+    if count < 1 or folds < 1:
+        raise Refusal("--seeds and --folds count from 1")
+    return list(itertools.product(range(count), range(folds) if folds > 1 else [None]))
+
+
+def folded(folds: int) -> list[str]:
+    """What folds set in params.yaml."""
+    return [f"prepare.folds={folds}"] if folds > 1 else []
 
 
 def _counted(wanted: Sequence[Point]) -> str:

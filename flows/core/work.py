@@ -9,7 +9,7 @@ STARTS = "refs/lightvision/starts"
 class Work(BaseModel):
     """Some stages, one after the other, from a commit that says everything they need; git carries the result.
 
-    `repository` is the address by which workers reach git; `start` is a commit whose params.yaml and dvc.lock are ready,
+    `repository` is the address by which workers reach git; `start` is a commit with params.yaml and dvc.lock ready,
     kept alive by `start_ref`; the result becomes `target`, which nobody may overwrite.
     """
 
@@ -22,3 +22,14 @@ class Work(BaseModel):
     target: str
     title: str
     experiment: str
+
+
+class Wish(BaseModel):
+    """A point before its commit was asked: `sets` are as in `dvc exp run -S`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str = ""
+    seed: int
+    fold: int | None = None
+    sets: tuple[str, ...] = ()

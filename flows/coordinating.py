@@ -1,0 +1,130 @@
+"""A coordinator as Prefect runs it: in a cluster, by deployments; on one machine, in this process."""
+
+import contextlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import get_run_logger, runtime
+
+from flows.core import planning, promoting, truth
+from flows.core.coordinator import Coordinator, Fate, Rules
+from flows.core.hands import Hands
+from flows.core.ledger import Ledger
+from flows.core.repository import Repository
+from flows.core.work import Wish
+from flows.hands import Deployed, cancel_tagged
+from flows.leaderboard import Leaderboard
+from lightvision.host import Host
+from stages.core.running.errors import Refusal
+
+REPOSITORY = "LIGHTVISION_REPOSITORY"
+POLL = 2.0  # seconds
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done at which commit; `targets` are the last stages, all that they need runs too."""
+
+    name: str
+    wishes: Sequence[Wish]
+    targets: Sequence[str]
+    ahead: int = Rules.ahead
+    branch: str = ""  # that goes on with the result; else points become experiments
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where it is done: `reach` is git's address for those who work."""
+
+    repository: Repository
+    reach: str
+    rev: str
+    hands: Hands
+
+
+def cluster(repository: str, rev: str, name: str, queue: str | None) -> Site:
+    """Of a flow run: its jobs bear its tag, so that they end with it when it is cancelled."""
+    reach = repository or os.environ.get(REPOSITORY, "")
+    if not reach:
+        raise Refusal(f"which repository? Set {REPOSITORY} where coordinators run, or the flow's parameter")
+    opened = Repository.open(reach, Host.here().mirror(reach))
+    tags = ["lightvision", f"sweep:{name}", *([asked_by(runtime.flow_run.id)] if runtime.flow_run.id else [])]
+    return Site(opened, reach, commit(opened, rev), Deployed(tags, queue))
+
+
+def asked_by(run: UUID | str) -> str:
+    return f"asked-by:{run}"
+
+
+def end_jobs(flow: Any, flow_run: Any, state: Any) -> None:
+    """A coordinator that is cancelled takes its jobs with it; one that crashes does not: another goes on with them."""
+    cancel_tagged(asked_by(flow_run.id))
+
+
+def commit(repository: Repository, rev: str) -> str:
+    repository.fetch("refs/heads/*", "refs/tags/*")
+    for name in (f"refs/heads/{rev}", f"refs/tags/{rev}", rev):
+        command = ["git", "-C", str(repository.folder), "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"]
+        found = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        if found:
+            return found
+    raise Refusal(f"{repository.url} has no branch, tag or commit {rev}: push it first")
+
+
+def at(site: Site, read: Callable[[], Answer]) -> Answer:
+    """Something that reads the project's files, as its commit has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(
+            ["git", "-C", str(site.repository.folder), "archive", site.rev], capture_output=True, check=True
+        )
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        with contextlib.chdir(folder):
+            return read()
+
+
+def coordinate(order: Order, site: Site) -> Coordinator:
+    """Until every point is an experiment, or it is known why it will not be one."""
+    logger = get_run_logger()
+    board = Leaderboard(order.name)
+    targets = list(order.targets) or list(truth.stages(site.repository, site.rev))
+    asked = planning.expand(site.repository, site.rev, order.name, order.wishes, targets)
+    ledger = Ledger(site.repository, site.rev)
+    coordinator = Coordinator(
+        ledger,
+        site.hands,
+        promoting.branch(ledger, order.branch) if order.branch else promoting.experiments(ledger),
+        name=order.name,
+        reach=site.reach,
+        rules=Rules(ahead=order.ahead),
+        apart=bool(order.branch),
+        tell=logger.info,
+    )
+    coordinator.recall()
+    coordinator.add(asked)
+    while coordinator.step():
+        board.show(coordinator)
+        time.sleep(POLL)
+    board.show(coordinator, last=True)
+    return coordinator
+
+
+def failed(coordinator: Coordinator) -> dict[str, str]:
+    return {name: point.reason for name, point in coordinator.points.items() if point.fate is Fate.FAILED}
+
+
+def conclude(coordinator: Coordinator) -> Mapping[str, str]:
+    """Names of experiments with their commits; an error if there are fewer than were asked for."""
+    if wrong := failed(coordinator):
+        name, reason = next(iter(wrong.items()))
+        raise RuntimeError(f"{len(wrong)} of {len(coordinator.points)} points failed; {name}: {reason}")
+    return {name: point.rev for name, point in coordinator.points.items()}

@@ -1,0 +1,74 @@
+"""What becomes of a point whose stages are all done: a name that people know."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from flows.core import truth
+from flows.core.ledger import Ledger
+from flows.core.planning import Asked
+
+EXPERIMENTS = "refs/exps"
+RIVALS = 5  # times that somebody else may be quicker at a branch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A commit, or the reason why there is none."""
+
+    rev: str
+    reason: str = ""
+
+
+Promote = Callable[[Mapping[str, Asked]], dict[str, Outcome]]
+
+
+def experiments(ledger: Ledger) -> Promote:
+    """Ordinary experiments of DVC on the baseline, created once and never overwritten."""
+    return partial(_experiments, ledger)
+
+
+def _experiments(ledger: Ledger, ready: Mapping[str, Asked]) -> dict[str, Outcome]:
+    repository = ledger.repository
+    wanted = {place(ledger.baseline, name): ledger.experiment(asked) for name, asked in ready.items()}
+    taken = {ref for ref, ours in repository.create(wanted).items() if not ours}
+    held = repository.refs(*taken) if taken else {}
+    if held:
+        repository.fetch(*held)
+    return {name: _held(ledger, asked, held, wanted) for name, asked in ready.items()}
+
+
+def _held(ledger: Ledger, asked: Asked, held: Mapping[str, str], wanted: Mapping[str, str]) -> Outcome:
+    """Another coordinator's experiment of this name is as good as ours if it proves the same."""
+    ref = place(ledger.baseline, asked.name)
+    rev = held.get(ref, wanted[ref])
+    if ref in held and not set(asked.keys.values()) <= set(truth.proven(ledger.repository, rev).values()):
+        return Outcome("", f"another experiment is called {asked.name}: remove or rename it")
+    return Outcome(rev)
+
+
+def place(baseline: str, name: str) -> str:
+    return f"{EXPERIMENTS}/{baseline[:2]}/{baseline[2:]}/{name}"
+
+
+def branch(ledger: Ledger, name: str) -> Promote:
+    """The branch itself goes on by a commit with dvc.lock and metrics."""
+    return partial(_branch, ledger, name)
+
+
+def _branch(ledger: Ledger, name: str, ready: Mapping[str, Asked]) -> dict[str, Outcome]:
+    return {point: _forward(ledger, name, asked) for point, asked in ready.items()}
+
+
+def _forward(ledger: Ledger, name: str, asked: Asked) -> Outcome:
+    repository, ref = ledger.repository, f"refs/heads/{name}"
+    for _ in range(RIVALS):
+        tip = repository.refs(ref).get(ref, "")
+        repository.fetch(ref)
+        if not tip or not set(asked.keys.items()) <= set(truth.keys(repository, tip).items()):
+            return Outcome("", f"{name} has other code or parameters by now: start it again, what is done is kept")
+        done = set(asked.keys.items()) <= set(truth.proven(repository, tip).items())
+        new = tip if done else ledger.branch_commit(tip, asked)
+        if done or repository.forward(name, tip, new):
+            return Outcome(new)
+    return Outcome("", f"{name} never stood still: start it again, what is done is kept")

@@ -1,0 +1,168 @@
+"""What a person types: the same sweep on this machine, or on a cluster."""
+
+import argparse
+import contextvars
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+
+from flows import coordinating, leaderboard, watch
+from flows.coordinating import Order, Site
+from flows.core.promoting import EXPERIMENTS
+from flows.core.repository import Repository
+from flows.core.work import Wish, Work
+from flows.hands import Here
+from flows.job import job
+from lightvision import experiments, gathering
+from lightvision.attempts import DIGITS
+from lightvision.gathering import Compare, Plan
+from lightvision.host import Host
+from lightvision.points import Point
+from stages.core.running.errors import Refusal
+
+SERVER_START = 120  # seconds; its first start, on a cold disk, takes longer than Prefect's 20
+
+
+def run(parser: argparse.ArgumentParser, plan: Callable[..., tuple[Plan, Compare]]) -> int:
+    """A plan carried out as `lightvision` would, but by coordinator and workers."""
+    parser.add_argument("--slots", type=int, default=1, help="jobs at once on this machine")
+    add_cluster(parser)
+    asked = vars(parser.parse_args())
+    slots, on_cluster, detach, queue = (asked.pop(name) for name in ("slots", "cluster", "detach", "queue"))
+    dry = asked.pop("dry")
+    try:
+        if slots < 1:
+            raise Refusal("--slots counts from 1")
+        if not on_cluster and (detach or queue):
+            raise Refusal("--detach and --queue are for --cluster")
+        attempt = partial(_on_cluster, queue, detach) if on_cluster else partial(_on_this_machine, slots)
+        return gathering.carry_out(*plan(**asked), dry, attempt)
+    except Refusal as refusal:
+        sys.exit(f"{parser.prog.rpartition('.')[2]}: {' '.join(str(refusal).split())}")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", action="store_true", help="on the workers of the server at PREFECT_API_URL")
+    parser.add_argument("--detach", action="store_true", help="do not wait for the cluster")
+    parser.add_argument("--queue", help="high, default or low: of the cluster's pools")
+
+
+# ------------------------------------------------------------------------------------------------ on this machine
+
+
+def _on_this_machine(slots: int, name: str, missing: Sequence[Point], targets: Sequence[str]) -> dict[str, str]:
+    if not missing:
+        return {}
+    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+        reasons = here.with_options(flow_run_name=name)(name, _wishes(missing), list(targets), slots)
+    return _by_digest(missing, reasons)
+
+
+@flow(name="sweep on one machine")
+def here(name: str, points: list[Wish], targets: list[str], slots: int) -> dict[str, str]:
+    """Why points failed."""
+    root = str(Path.cwd())
+    repository = Repository.open(root, Host.here().mirror(root))
+    site = Site(repository, root, coordinating.commit(repository, experiments.head()), Here(slots, _perform()))
+    return coordinating.failed(coordinating.coordinate(Order(name, points, targets), site))
+
+
+def _perform() -> Callable[[Work, int], State]:
+    """A job's run in a thread belongs to this flow's run."""
+    context = contextvars.copy_context()
+
+    def perform(work: Work, slot: int) -> State:
+        return context.copy().run(job, work, return_state=True)
+
+    return perform
+
+
+# ---------------------------------------------------------------------------------------------------- on a cluster
+
+
+def _on_cluster(
+    queue: str | None, detach: bool, name: str, missing: Sequence[Point], targets: Sequence[str]
+) -> dict[str, str]:
+    if not missing:
+        return {}
+    head, address = experiments.head(), origin()
+    parameters: dict[str, Any] = {
+        "name": name,
+        "rev": head,
+        "points": [wish.model_dump(mode="json") for wish in _wishes(missing)],
+        "targets": list(targets),
+        "repository": address,
+        "queue": queue,
+    }
+    run = submit("sweep/cluster", name, parameters)
+    print(f"{name}: {watch.link(run.id)}", flush=True)
+    if detach:
+        print(f"`python -m flows.watch {name}` follows it; afterwards the same command without --detach gathers it")
+        sys.exit(0)
+    watch.follow(run.id, name)
+    place = f"{EXPERIMENTS}/{head[:2]}/{head[2:]}/{name}-*"
+    _git("fetch", "--quiet", "origin", f"{place}:{place}")
+    return _by_digest(missing, dict(leaderboard.reasons(name)))
+
+
+def submit(deployment: str, name: str, parameters: dict[str, Any]) -> FlowRun:
+    if not PREFECT_API_URL.value():
+        raise Refusal("which cluster? Set PREFECT_API_URL, or `prefect config set PREFECT_API_URL=...`")
+    try:
+        run = run_deployment(
+            deployment,
+            parameters=parameters,
+            timeout=0,
+            flow_run_name=name,
+            tags=["lightvision", f"sweep:{name}"],
+            as_subflow=False,
+        )
+    except ObjectNotFound as error:
+        raise Refusal(f"Prefect has no deployment {deployment}: `prefect deploy --all` from the project") from error
+    assert isinstance(run, FlowRun)  # noqa: S101 - it is a coroutine where nobody waits
+    return run
+
+
+def origin() -> str:
+    """Its address; workers fetch what is there, not what is here."""
+    address = _git("remote", "get-url", "origin")
+    if not address:
+        raise Refusal("the project has no git remote `origin`, so that workers could not fetch it")
+    if not _git("branch", "--remotes", "--contains", "HEAD"):
+        raise Refusal("HEAD is not in `origin` yet: `git push` first, workers fetch it from there")
+    return address
+
+
+def branch() -> str:
+    name = _git("branch", "--show-current")
+    if not name:
+        raise Refusal("no branch is checked out here, and a pipeline's result goes on one: `git switch main`")
+    return name
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True)
+    return "" if done.returncode else done.stdout.strip()
+
+
+def _wishes(points: Sequence[Point]) -> list[Wish]:
+    return [Wish(row=point.row, seed=point.seed, fold=point.fold, sets=point.sets) for point in points]
+
+
+def _by_digest(points: Sequence[Point], reasons: dict[str, str]) -> dict[str, str]:
+    """Experiments' names end with the first digits of their points' digests."""
+    return {
+        point.digest: reason
+        for name, reason in reasons.items()
+        for point in points
+        if name.endswith(point.digest[:DIGITS])
+    }
