@@ -10,16 +10,20 @@ from ruamel.yaml import YAML
 
 from stages.core.running import files, identity, sources
 
+POOLS = GPU, CPU = ("gpu", "cpu")
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as dvc.yaml tells it."""
+    """One stage as dvc.yaml tells it; git keeps some of its outs, and machines of a pool run it."""
 
     name: str
     cmd: str
     deps: frozenset[str]
     outs: frozenset[str]
+    kept: frozenset[str]
     params: tuple[str, ...]
+    pool: str
 
     @property
     def paths(self) -> dict[str, str]:
@@ -42,8 +46,7 @@ class Stage:
 def read(path: Path = Path("dvc.yaml")) -> dict[str, Stage]:
     if not path.is_file():
         return {}
-    stages = YAML(typ="safe").load(path)["stages"]
-    return {name: _stage(name, content) for name, content in stages.items()}
+    return {name: stage(name, content) for name, content in YAML(typ="safe").load(path)["stages"].items()}
 
 
 def upstream(name: str, stages: dict[str, Stage]) -> list[Stage]:
@@ -79,12 +82,15 @@ def state(stages: dict[str, Stage]) -> str:
     return total.hexdigest()
 
 
-def _stage(name: str, content: dict[str, Any]) -> Stage:
-    outs = [out for kind in ("outs", "metrics", "plots") for out in content.get(kind, [])]
+def stage(name: str, content: dict[str, Any]) -> Stage:
+    listed = [out for kind in ("outs", "metrics", "plots") for out in content.get(kind, [])]
+    outs = {path: told for out in listed for path, told in ({out: {}} if isinstance(out, str) else out).items()}
     return Stage(
         name=name,
         cmd=content["cmd"],
         deps=frozenset(content.get("deps", [])),
-        outs=frozenset(out if isinstance(out, str) else next(iter(out)) for out in outs),
+        outs=frozenset(outs),
+        kept=frozenset(path for path, told in outs.items() if told.get("cache") is False),
         params=tuple(content.get("params", [])),
+        pool=content.get("meta", {}).get("pool", GPU),
     )
