@@ -21,6 +21,12 @@ class Found:
     content: bytes
 
 
+@dataclass(frozen=True)
+class Entry:
+    mode: bytes
+    sha: str
+
+
 class Objects:
     """`git cat-file --batch` in a repository; threads take turns. It ends with this object."""
 
@@ -28,7 +34,7 @@ class Objects:
         self.folder = folder
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._below: dict[str, dict[str, str]] = {}
+        self._trees: dict[str, dict[str, Entry]] = {}
 
     def get(self, name: str) -> Found | None:
         """By any name that git knows, such as `<commit>:<path>`."""
@@ -44,18 +50,28 @@ class Objects:
             except (OSError, ValueError) as error:
                 raise Refusal(f"git cannot read {name}: remove {self.folder}, it is cloned anew") from error
 
+    def at(self, tree: str, path: str) -> Entry | None:
+        """A file or folder below a tree; trees stay in memory, since commits share most of theirs."""
+        found: Entry | None = Entry(FOLDER, tree)
+        for part in filter(None, path.split("/")):
+            found = self._tree(found.sha).get(part) if found and found.mode == FOLDER else None
+        return found
+
     def below(self, tree: str) -> dict[str, str]:
         """Blobs of all files under a tree, by their paths from there."""
-        if tree not in self._below:
-            found = self.get(tree)
-            files: dict[str, str] = {}
-            for mode, name, sha in _entries(found) if found else ():
-                if mode == FOLDER:
-                    files |= {f"{name}/{path}": blob for path, blob in self.below(sha).items()}
-                elif mode in FILES:
-                    files[name] = sha
-            self._below[tree] = files
-        return self._below[tree]
+        files: dict[str, str] = {}
+        for name, entry in self._tree(tree).items():
+            if entry.mode == FOLDER:
+                files |= {f"{name}/{path}": blob for path, blob in self.below(entry.sha).items()}
+            elif entry.mode in FILES:
+                files[name] = entry.sha
+        return files
+
+    def _tree(self, sha: str) -> dict[str, Entry]:
+        if sha not in self._trees:
+            found = self.get(sha)
+            self._trees[sha] = dict(_entries(found)) if found else {}
+        return self._trees[sha]
 
     def _asked(self, name: str) -> Found | None:
         process = self._process or self._begin()
@@ -91,11 +107,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _entries(tree: Found) -> Iterator[tuple[bytes, str, str]]:
+def _entries(tree: Found) -> Iterator[tuple[str, Entry]]:
     """A tree is a row of `<mode> <name>`, a zero byte and the bare digest."""
     content, width = tree.content, len(tree.sha) // 2
     while content:
         head, _, rest = content.partition(b"\0")
         mode, _, name = head.partition(b" ")
-        yield mode, name.decode(errors="surrogateescape"), rest[:width].hex()
+        yield name.decode(errors="surrogateescape"), Entry(mode, rest[:width].hex())
         content = rest[width:]

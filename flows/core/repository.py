@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from flows.core.objects import Found, Objects
+from flows.core.objects import FILES, Found, Objects
 from stages.core.running.errors import Refusal
 
 IDENTITY = "LightVision <lightvision@localhost>"
@@ -70,8 +70,8 @@ class Repository:
 
     def read(self, rev: str, path: str) -> bytes | None:
         """A file of a commit; None where it has none."""
-        found = self._find(rev, path)
-        return found.content if found and found.kind == "blob" else None
+        found = self._objects.at(self._tree(rev), path)
+        return self.blob(found.sha) if found and found.mode in FILES else None
 
     def blob(self, sha: str) -> bytes:
         found = self._objects.get(sha)
@@ -81,12 +81,16 @@ class Repository:
 
     def listing(self, rev: str, path: str) -> dict[str, str]:
         """Blobs of the files at or below a path, by their paths from the root."""
-        found = self._find(rev, path)
-        if found is None or found.kind not in ("blob", "tree"):
+        found = self._objects.at(self._tree(rev), path)
+        if found is None:
             return {}
-        if found.kind == "blob":
+        if found.mode in FILES:
             return {path: found.sha}
         return {f"{path}/{name}".lstrip("/"): blob for name, blob in self._objects.below(found.sha).items()}
+
+    def sha(self, rev: str) -> str:
+        """The commit that a name stands for now."""
+        return self._commit(rev).sha
 
     def parents(self, rev: str) -> tuple[str, ...]:
         return tuple(words[1] for words in self._header(rev) if words[0] == "parent")
@@ -129,19 +133,28 @@ class Repository:
     def _objects(self) -> Objects:
         return Objects(self.folder)
 
-    def _find(self, rev: str, path: str) -> Found | None:
-        """None where the commit has no such path; that there is no such commit is another matter."""
-        found = self._objects.get(f"{rev}:{path}")
-        if found is None:
-            self._header(rev)
-        return found
+    @cached_property
+    def _trees(self) -> dict[str, str]:
+        return {}
 
-    def _header(self, rev: str) -> list[list[str]]:
+    def _commit(self, rev: str) -> Found:
         found = self._objects.get(f"{rev}^{{commit}}")
         if found is None:
             raise Refusal(f"{told(self.url)} has no commit {rev}: push it first")
-        head, _, _ = found.content.partition(b"\n\n")
+        return found
+
+    def _header(self, rev: str) -> list[list[str]]:
+        head, _, _ = self._commit(rev).content.partition(b"\n\n")
         return [line.split() for line in head.decode(errors="replace").splitlines() if line.strip()]
+
+    def _tree(self, rev: str) -> str:
+        """A commit stays what it is, a name does not."""
+        if rev not in self._trees:
+            tree = next(words[1] for words in self._header(rev) if words[0] == "tree")
+            if len(rev) != len(tree):
+                return tree
+            self._trees[rev] = tree
+        return self._trees[rev]
 
     def _time(self, rev: str) -> int:
         return next(int(words[-2]) for words in self._header(rev) if words[0] == "committer")
@@ -150,7 +163,7 @@ class Repository:
         self, tree_of: str, parents: Sequence[str], changes: Mapping[str, bytes | None], message: str, when: int
     ) -> Iterator[bytes]:
         """As `git fast-import` takes it: one program for a commit with all its files, and no ref remains."""
-        tree = next(words[1] for words in self._header(tree_of) if words[0] == "tree")
+        tree = self._tree(tree_of)
         ref = f"refs/lightvision/dictated/{uuid.uuid4().hex}"
         yield f"feature done\ncommit {ref}\nmark :1\n".encode()
         yield f"author {IDENTITY} {when} +0000\ncommitter {IDENTITY} {when} +0000\n".encode()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
@@ -31,19 +32,19 @@ def stages(repository: Repository, rev: str) -> dict[str, Stage]:
 
 def makers(known: Mapping[str, Stage]) -> dict[str, dict[str, frozenset[str]]]:
     """For each stage its deps that stages make, and who makes them; a folder may hold the outs of several."""
-    outs = {out: name for name, stage in known.items() for out in stage.outs}
-    found: dict[str, dict[str, frozenset[str]]] = {}
+    by: dict[str, set[str]] = {}
     for name, stage in known.items():
-        by = {dep: frozenset(maker for out, maker in outs.items() if _holds(dep, out)) for dep in sorted(stage.deps)}
-        found[name] = {dep: names for dep, names in by.items() if names}
-    return found
+        for out in stage.outs:
+            for path in (out, *map(str, PurePosixPath(out).parents)):
+                by.setdefault(path, set()).add(name)
+    return {name: {dep: frozenset(by[dep]) for dep in sorted(stage.deps & by.keys())} for name, stage in known.items()}
 
 
 def parents(known: Mapping[str, Stage]) -> dict[str, frozenset[str]]:
     """Each stage after those whose outs it reads."""
-    by = {name: frozenset[str]().union(*made.values()) for name, made in makers(known).items()}
+    by = {name: sorted(frozenset[str]().union(*made.values())) for name, made in makers(known).items()}
     try:
-        return {name: by[name] for name in TopologicalSorter(by).static_order()}
+        return {name: frozenset(by[name]) for name in TopologicalSorter(by).static_order()}
     except CycleError as error:
         raise Refusal(f"{DAG} goes round in a circle: {' -> '.join(error.args[1])}") from error
 
@@ -51,18 +52,28 @@ def parents(known: Mapping[str, Stage]) -> dict[str, frozenset[str]]:
 def keys(repository: Repository, rev: str, params_text: str | None = None) -> dict[str, str]:
     """What each stage would be made of with these parameters, or the commit's own; known before anything runs."""
     known = stages(repository, rev)
+    ground = _ground(repository, repository.sha(rev))
     values = parameters(_text(repository, rev, PARAMS) if params_text is None else params_text)
-    made, outs = makers(known), _outs(known)
+    made = makers(known)
     found: dict[str, str] = {}
     for name in parents(known):
-        stage = known[name]
-        sources = {dep: _source(repository, rev, stage, dep) for dep in sorted(stage.deps - made[name].keys())}
-        beside = {dep: contents.md5(repository, rev, dep, outs) for dep in made[name].keys() - outs}
-        entries = {entry: _value(values, entry, stage) for entry in stage.params}
+        entries = {entry: _value(values, entry, name) for entry in known[name].params}
         by = {dep: sorted(found[maker] for maker in names) for dep, names in made[name].items()}
-        text = json.dumps([stage.cmd, sources, beside, entries, by], sort_keys=True, default=str)
+        text = json.dumps([known[name].cmd, ground[name], entries, by], sort_keys=True, default=str)
         found[name] = hashlib.sha256(text.encode()).hexdigest()
     return {name: found[name] for name in known}
+
+
+@lru_cache(maxsize=64)
+def _ground(repository: Repository, sha: str) -> dict[str, dict[str, str | None]]:
+    """md5 sums of what each stage reads that no stage makes; of a folder of outs, what else is in it."""
+    known = stages(repository, sha)
+    outs = frozenset(out for stage in known.values() for out in stage.outs)
+    return {
+        name: {dep: _source(repository, sha, name, dep) for dep in known[name].deps - made.keys()}
+        | {dep: contents.md5(repository, sha, dep, outs) for dep in made.keys() - outs}
+        for name, made in makers(known).items()
+    }
 
 
 def proven(repository: Repository, rev: str) -> dict[str, str]:
@@ -73,6 +84,7 @@ def proven(repository: Repository, rev: str) -> dict[str, str]:
 
 def doubts(repository: Repository, rev: str) -> dict[str, str]:
     """Why the other stages are not proven."""
+    rev = repository.sha(rev)
     known, noted = stages(repository, rev), entries(repository, rev)
     values = parameters(_text(repository, rev, PARAMS))
     made = {out["path"]: out.get("md5") for entry in noted.values() for out in entry["outs"]}
@@ -146,11 +158,11 @@ class Sight:
         return contents.md5(self.repository, self.rev, path) if all(kept) else None
 
 
-def _source(repository: Repository, rev: str, stage: Stage, dep: str) -> str:
+def _source(repository: Repository, rev: str, stage: str, dep: str) -> str:
     found = _added(repository, rev, dep) or contents.md5(repository, rev, dep)
     if found is None:
         raise Refusal(
-            f"{stage.name} reads {dep}, which is not in commit {rev[:10]} and made by no stage:"
+            f"{stage} reads {dep}, which is not in commit {rev[:10]} and made by no stage:"
             f" `git add` or `dvc add` it, and commit"
         )
     return found
@@ -162,15 +174,11 @@ def _added(repository: Repository, rev: str, path: str) -> str | None:
     return None if noted is None else str(YAML(typ="safe").load(noted.decode())["outs"][0]["md5"])
 
 
-def _value(values: Mapping[str, Any], entry: str, stage: Stage) -> Any:
+def _value(values: Mapping[str, Any], entry: str, stage: str) -> Any:
     found = reach(values, entry)
     if found is MISSING:
-        raise Refusal(f"{PARAMS} has no {entry}, which {stage.name} reads")
+        raise Refusal(f"{PARAMS} has no {entry}, which {stage} reads")
     return found
-
-
-def _outs(known: Mapping[str, Stage]) -> frozenset[str]:
-    return frozenset(out for stage in known.values() for out in stage.outs)
 
 
 def _holds(folder: str, path: str) -> bool:
@@ -198,7 +206,7 @@ def _stages(text: str) -> dict[str, Stage]:
     strange += [
         f"{name}: {entry}" for name, stage in found.items() for entry in stage.params if not isinstance(entry, str)
     ]
-    outs = _outs(found)
+    outs = {out for stage in found.values() for out in stage.outs}
     strange += [
         f"{name}: {dep} in {out}"
         for name, stage in found.items()
