@@ -1,8 +1,10 @@
 """What must be true after every fault: one function, `whole`, that every test calls."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 
 from mlflow import MlflowClient
 
@@ -20,7 +22,9 @@ def whole(cluster: Cluster, run: str, *, twice: Collection[str] = (), state: str
     assert ended["type"] == state, ended["message"]
     points_are_there_once(cluster)
     stages_finished_once(cluster, twice)
+    no_epoch_was_done_again(cluster)
     devices_had_one_process_at_a_time(cluster)
+    the_remote_holds_what_it_says(cluster)
     nothing_is_left(cluster)
     mlflow_has_each_execution_once(cluster)
     a_person_has_nothing_to_do(cluster)
@@ -49,6 +53,24 @@ def stages_finished_once(cluster: Cluster, twice: Collection[str]) -> None:
         assert most == 1 or (stage in twice and most == 2), f"{stage} finished {most} times"
 
 
+def no_epoch_was_done_again(cluster: Cluster) -> None:
+    """On a host that has the checkpoint."""
+    done = Counter(
+        (one.host, one.journal.rpartition("-")[0], epoch)
+        for one in cluster.world.toy.executions()
+        for epoch in one.epochs
+    )
+    assert max(done.values()) == 1, [what for what, count in done.items() if count > 1]
+
+
+def the_remote_holds_what_it_says(cluster: Cluster) -> None:
+    objects = [path for path in (cluster.world.storage / "files" / "md5").glob("*/*") if path.is_file()]
+    assert objects, "DVC's remote is empty"
+    for path in objects:
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        assert path.parent.name + path.name.removesuffix(".dir") == digest, f"{path.name} has other content"
+
+
 def devices_had_one_process_at_a_time(cluster: Cluster) -> None:
     by_device: dict[tuple[str, str], list[toy.Execution]] = {}
     for one in cluster.world.toy.executions():
@@ -58,7 +80,7 @@ def devices_had_one_process_at_a_time(cluster: Cluster) -> None:
             by_device.setdefault((one.host, one.device), []).append(one)
     for device, executions in by_device.items():
         in_turn = sorted(executions, key=lambda one: one.began)
-        for first, second in zip(in_turn, in_turn[1:], strict=False):
+        for first, second in pairwise(in_turn):
             assert first.seen <= second.began, f"{first.stage} and {second.stage} were on {device} at once"
 
 

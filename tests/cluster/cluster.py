@@ -19,7 +19,6 @@ from tests.cluster.world import World
 
 COORDINATORS, GPU, CPU = "lightvision-coordinators", "lightvision-gpu", "lightvision-cpu"
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 SPARSITIES = (0.3, 0.6)  # of the points that are asked for
 BUSY = ("tests.cluster.toy", "prefect.engine", "flow-run", "flows.core", "dvc")  # in commands of what jobs start
 
@@ -45,9 +44,8 @@ class Cluster:
         pools = (GPU,) if host.name.startswith("gpu") else (CPU, COORDINATORS)
         for pool in pools:
             label = f"{host.name} {pool}"
-            environment = {"LIGHTVISION_REPOSITORY": self.world.git, **QUICK}
             command = (f"{BIN}/lightvision", "worker", "--pool", pool, "--slots", "1")
-            self.workers[label] = host.start(f"worker-{pool}", *command, **environment)
+            self.workers[label] = host.start(f"worker-{pool}", *command)
 
     def _local_runs(self) -> list[Mapping[str, str]]:
         """What an undisturbed person gets for the same points, with nothing but DVC."""
@@ -107,8 +105,11 @@ class Cluster:
 
     def process_of(self, execution: toy.Execution) -> psutil.Process:
         """That one, by its number outside of its host."""
-        found = self.host_of(execution).processes("tests.cluster.toy", execution.stage)
-        return next(one for one in found if one.pid == found[0].pid)
+        for process in self.host_of(execution).processes("tests.cluster.toy", execution.stage):
+            numbers = Path(f"/proc/{process.pid}/status").read_text().partition("NSpid:")[2].splitlines()[0].split()
+            if int(numbers[-1]) == execution.pid:
+                return process
+        raise LookupError(f"{execution.stage} does not run on {execution.host} any more")
 
     def busy(self) -> dict[str, list[str]]:
         """What jobs started and what is still there, by host."""

@@ -77,15 +77,17 @@ class Host:
         script = f'{begin}; exec {sys.executable} -S -c "{FIRST}"'
         spaces = ("--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--mount-proc")
         tied = ("setpriv", "--pdeathsig", "KILL")
-        self.first = subprocess.Popen(
-            [*tied, "unshare", *spaces, *tied, "sh", "-c", script],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (self.logs / f"{self.name}.log").open("ab") as log:
+            self.first = subprocess.Popen(
+                [*tied, "unshare", *spaces, *tied, "sh", "-c", script],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         assert self.first.stdout
         if not self.first.stdout.readline():
-            raise RuntimeError(f"host {self.name} does not start: no namespaces here?")
+            raise RuntimeError(f"host {self.name} does not start: {(self.logs / f'{self.name}.log').read_text()}")
 
     @property
     def init(self) -> int:

@@ -120,6 +120,8 @@ class World:
             "DO_NOT_TRACK": "1",
             "PREFECT_API_URL": f"http://server:{PREFECT}/api",
             "MLFLOW_TRACKING_URI": f"http://server:{MLFLOW}",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # in which it sees new work; 10 by itself
+            "LIGHTVISION_REPOSITORY": self.git,
             **self.toy.environment,
             **environment,
         }
