@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,8 @@ from tests.cluster.world import World
 COORDINATORS, GPU, CPU = "lightvision-coordinators", "lightvision-gpu", "lightvision-cpu"
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SPARSITIES = (0.3, 0.6)  # of the points that are asked for
-BUSY = ("tests.cluster.toy", "prefect.engine", "flow-run", "flows.core", "dvc")  # in commands of what jobs start
+ENGINE, WORKER = "prefect.engine", "prefect worker start"  # in commands
+BUSY = ("tests.cluster.toy", ENGINE, "flows.core", "dvc")  # in commands of what jobs start
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Cluster:
         pools = (GPU,) if host.name.startswith("gpu") else (CPU, COORDINATORS)
         for pool in pools:
             label = f"{host.name} {pool}"
-            command = (f"{BIN}/lightvision", "worker", "--pool", pool, "--slots", "1")
+            command = (f"{BIN}/lightvision", "worker", "--pool", pool, "--slots", "1" if pool == GPU else "4")
             self.workers[label] = host.start(f"worker-{pool}", *command)
 
     def _local_runs(self) -> list[Mapping[str, str]]:
@@ -110,6 +112,11 @@ class Cluster:
             if int(numbers[-1]) == execution.pid:
                 return process
         raise LookupError(f"{execution.stage} does not run on {execution.host} any more")
+
+    def lives(self, execution: toy.Execution) -> bool:
+        with suppress(LookupError, OSError):
+            return self.process_of(execution).is_running()
+        return False
 
     def busy(self) -> dict[str, list[str]]:
         """What jobs started and what is still there, by host."""

@@ -121,6 +121,7 @@ class World:
             "PREFECT_API_URL": f"http://server:{PREFECT}/api",
             "MLFLOW_TRACKING_URI": f"http://server:{MLFLOW}",
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # in which it sees new work; 10 by itself
+            "LIGHTVISION_MIN_FREE_GB": "0.02",
             "LIGHTVISION_REPOSITORY": self.git,
             **self.toy.environment,
             **environment,
