@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from stages.core import params
 from stages.core.running import files, identity, messenger, pipeline, sources
 from stages.core.running.journal import Run
 from stages.core.tracking import __main__ as command
-from stages.core.tracking import events, forwarding, provenance
+from stages.core.tracking import events, forwarding, pipelines, provenance
 from stages.core.tracking.store import Store
 
 pytestmark = [
@@ -62,7 +63,6 @@ def project(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(forwarding, "POLL", 0.02)
     monkeypatch.setattr(forwarding, "BACK_OFF", 0.02)
-    monkeypatch.setattr(provenance, "upstream", lambda start: UPSTREAM.get(start.key, {}))
     monkeypatch.setenv("PYTHONPATH", str(sources.ROOT))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for name in ("MLFLOW_EXPERIMENT_NAME", "LIGHTVISION_TRACKING", "DVC_EXP_NAME"):
@@ -70,13 +70,17 @@ def project(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-UPSTREAM: dict[str, dict[str, str]] = {}  # what the files of a project would tell, by key
-
-
-def begin(stage: str, key: str = "", upstream: Mapping[str, str] | None = None, **more: Any) -> Run:
+def begin(
+    stage: str,
+    key: str = "",
+    upstream: Mapping[str, str] | None = None,
+    read: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
     key = (key or stage).ljust(64, "0")
-    UPSTREAM[key] = dict(upstream or {})
     run = Run.open(stage, key)
+    surroundings = {"upstream": upstream or {}, "inputs": read or {}, "lock": "1" * 64}
+    files.write_json(run.folder / provenance.FILE, surroundings)
     settings = {stage: {"training": {"epochs": 3, "rate": 0.1}, "method": {"name": "l2"}}, "seed": 0}
     facts = {"stage": stage, "key": key, "pid": os.getpid(), "commit": "c" * 40, "pipeline": "p" * 64}
     run.start({**facts, "experiment": "", "settings": settings, "inputs": {}, "order": ORDER, **more})
@@ -127,7 +131,8 @@ def test_run_says_what_was_done(project: Path) -> None:
     files.write_json(Path("data/train/split.json"), {})
     files.write_text(Path("dvc.lock"), "stages: {}\n")
     inputs = {"train": {"path": "data/train", "digest": "7" * 64}, "teacher": {"path": "models/t", "digest": "8" * 64}}
-    run = begin("distill", inputs=inputs)
+    read = {"train": {"md5": "9" * 32 + ".dir", "is_data": True}, "teacher": {"maker": "train_teacher", "parents": {}}}
+    run = begin("distill", inputs=inputs, read=read, host="gpu-1", flow_run="f-1", experiment="sweep-1")
     for step in range(3):
         run.step("student", step, {"loss": 1 / (step + 1), "accuracy": step / 10})
     run.metrics(Path("metrics/distill.json"), {"student": {"accuracy": 0.9}})
@@ -136,7 +141,7 @@ def test_run_says_what_was_done(project: Path) -> None:
     assert forward() == "MLflow: 1 run sent"
 
     [child] = runs("distill")
-    [parent] = runs("pipeline-pppppppp")
+    [parent] = runs("sweep-1")
     assert child.info.status == parent.info.status == "FINISHED"
     assert child.data.params["distill.training.rate"] == parent.data.params["distill.training.rate"] == "0.1"
     assert curve(child, "student/loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
@@ -146,10 +151,12 @@ def test_run_says_what_was_done(project: Path) -> None:
     assert child.data.metrics["seconds"] == 1.5
     tags = {"machine": "a b", "gate": "True", "input.teacher": "8" * 64, "mlflow.parentRunId": parent.info.run_id}
     assert tags.items() <= child.data.tags.items()
-    assert parent.data.tags["dvc.lock"] == files.digest(Path("dvc.lock"))
+    assert {"dvc.lock": "1" * 64, "md5.train": "9" * 32 + ".dir", "flow_run": "f-1"}.items() <= child.data.tags.items()
+    told = {"dvc.lock": files.digest(Path("dvc.lock")), "hosts": "gpu-1", "flow_runs": "f-1", "experiment": "sweep-1"}
+    assert told.items() <= parent.data.tags.items()
     assert child.inputs
     [dataset] = child.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/train", "7" * 36)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/train", "9" * 32 + ".dir")
     assert folders() == []
     assert forward() == "MLflow: nothing to send"
 
@@ -350,14 +357,14 @@ def test_kept_output_is_sent_as_it_was(project: Path) -> None:
     assert folder.is_relative_to(project / "mlruns")
 
 
-def ship(key: str, accuracy: float, size: int, judged_on: str = "these") -> None:
+def ship(key: str, accuracy: float, size: int, judged_on: str = "these", **more: Any) -> None:
     """As export does, after its gates."""
     shape = ["n", 1, 4, 4]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
     Path("onnx").mkdir(exist_ok=True)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), "onnx/quantized.onnx")
-    run = begin("export", key=key)
+    run = begin("export", key=key, **more)
     facts = {"gates": {}, "accuracy": accuracy, "judged_on": judged_on, "bytes": size}
     run.register("onnx", "quantized.onnx", "digits", **facts)
     run.keep("onnx", Path("onnx"))
@@ -476,7 +483,255 @@ def test_upstream_is_told_by_the_files_while_they_are_those_of_the_start(
     about = {"event": "start", "time": 0.0, "stage": "train_teacher", "key": "k", "pid": 1, "folder": str(tmp_path)}
     start = events.Start(**about, pipeline=pipeline.state(pipeline.read()))
     monkeypatch.chdir("/")
-    assert provenance.upstream(start) == {"prepare": identity.key("prepare", {}, settings)}
+    assert provenance.look(start).upstream == {"prepare": identity.key("prepare", {}, settings)}
     with (tmp_path / "params.yaml").open("a") as stream:
         stream.write("# changed since\n")
-    assert provenance.upstream(start) == {"prepare": ""}
+    assert provenance.look(start).upstream == {"prepare": ""}
+
+
+def test_clone_may_be_gone_before_it_is_sent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests are DVC's own; a size that dvc.lock does not tell is of other pictures."""
+    clone = project / "clone"
+    files.write_json(clone / "data/train/split.json", {})
+    files.write_json(clone / "models/teacher/model.json", {"parents": {"grandparent": "0" * 64}})
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(sources.ROOT / name, clone)
+    outs = [("data/train", "a" * 32 + ".dir", 3), ("models/teacher", "b" * 32 + ".dir", 9999)]
+    lock = {"stages": {"any": {"outs": [{"path": path, "md5": md5, "size": size} for path, md5, size in outs]}}}
+    files.write_json(clone / "dvc.lock", lock)
+    paths = {"train": "data/train", "teacher": "models/teacher"}
+    inputs = {name: {"path": path, "digest": files.digest(clone / path)} for name, path in paths.items()}
+    with monkeypatch.context() as patch:
+        patch.chdir(clone)
+        state = pipeline.state(pipeline.read())
+    run = begin("advise", inputs=inputs, folder=str(clone), pipeline=state)
+    (run.folder / provenance.FILE).unlink()
+    locked = files.digest(clone / "dvc.lock")
+    provenance.witness(Path(".lightvision"))
+    shutil.rmtree(clone)
+    run.end("finished")
+    assert forward() == "MLflow: 1 run sent"
+    [child], [parent] = runs("advise"), runs(f"pipeline-{state[:8]}")
+    [dataset] = child.inputs.dataset_inputs if child.inputs else []
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/train", "a" * 32 + ".dir")
+    assert child.data.tags["md5.train"] == "a" * 32 + ".dir"
+    assert "md5.teacher" not in child.data.tags
+    assert parent.data.tags["dvc.lock"] == child.data.tags["dvc.lock"] == locked
+    assert {"stage.prepare", "stage.train_teacher", "stage.advise"} <= parent.data.tags.keys()
+
+
+def test_stage_is_witnessed_by_its_own_code(project: Path) -> None:
+    """A forwarder of another clone shares the home, but its code would give other keys."""
+    files.write_text(project / "clone/dvc.yaml", "stages: {}\n")
+    (project / "clone/stages/core").mkdir(parents=True)
+    run = begin("advise", folder=str(project / "clone"))
+    (run.folder / provenance.FILE).unlink()
+    provenance.witness(Path(".lightvision"))
+    assert not (run.folder / provenance.FILE).exists()
+
+
+def test_two_runs_of_one_pipeline_become_one(project: Path) -> None:
+    """As after two hosts have made one each, and told it something."""
+    begin("distill").end("finished")
+    forward()
+    [parent] = runs("pipeline-pppppppp")
+    about = {name: parent.data.tags[name] for name in pipelines.IDENTITY}
+    [experiment] = [one.experiment_id for one in client().search_experiments() if one.name == "lightvision"]
+    later = client().create_run(experiment, parent.info.start_time + 5, {**about, "stage.advise": "cached:x"}, "twin")
+    tags = {"mlflow.parentRunId": later.info.run_id, "lightvision.stage": "evaluate"}
+    lost = client().create_run(experiment, parent.info.start_time + 6, tags, "lost")
+    client().set_terminated(lost.info.run_id)
+    client().log_param(later.info.run_id, "only.there", "1")
+    client().log_metric(later.info.run_id, "evaluate.accuracy", 0.5)
+    begin("prune").end("finished")
+    forward()
+    [parent] = runs("pipeline-pppppppp")
+    assert runs("twin") == []
+    children = [*runs("distill"), *runs("prune"), *runs("lost")]
+    assert [child.data.tags["mlflow.parentRunId"] for child in children] == [parent.info.run_id] * 3
+    assert parent.data.params["only.there"] == "1"
+    assert parent.data.metrics["evaluate.accuracy"] == 0.5
+    assert parent.data.tags["stage.advise"] == "cached:x"
+    assert parent.data.tags["stage.evaluate"] == f"executed:{lost.info.run_id}"
+
+
+def test_stage_goes_on_below_the_pipeline_that_stayed(project: Path) -> None:
+    """Its own was deleted while it was at work: by another host's forwarder, or by a person."""
+    run = begin("distill")
+    [folder] = folders()
+    start = [events.parse(line) for line in (folder / "journal.jsonl").read_bytes().splitlines()]
+    Store().send(folder, None, start)
+    client().delete_run(runs("pipeline-pppppppp")[0].info.run_id)
+    run.metrics(Path("metrics/distill.json"), {"accuracy": 0.9})
+    run.end("finished")
+    assert forward() == "MLflow: 1 run sent"
+    [child], [parent] = runs("distill"), runs("pipeline-pppppppp")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (parent.info.status, parent.data.metrics["distill.accuracy"]) == ("FINISHED", 0.9)
+
+
+def test_work_of_a_dead_host_has_ended_once_another_did_it(project: Path) -> None:
+    """Two homes: that of a host which is no more, whose forwarder died with it, and that of the next."""
+    dead = begin("distill", host="gpu-1")
+    [folder] = folders()
+    lines = (folder / "journal.jsonl").read_bytes().splitlines()
+    Store().send(folder, None, [events.parse(line) for line in lines])
+    dead.end("killed")
+    shutil.rmtree(".lightvision")
+    begin("distill", host="gpu-2").end("finished")
+    forward()
+    ended = {child.data.tags["host"]: child.info.status for child in runs("distill")}
+    assert ended == {"gpu-1": "KILLED", "gpu-2": "FINISHED"}
+    [parent] = runs("pipeline-pppppppp")
+    assert (parent.info.status, parent.data.tags["hosts"]) == ("FINISHED", "gpu-1,gpu-2")
+    [heir] = [child for child in runs("distill") if child.data.tags["host"] == "gpu-2"]
+    assert parent.data.tags["stage.distill"] == f"executed:{heir.info.run_id}"
+
+
+def test_request_that_was_made_twice_leaves_one_run(project: Path) -> None:
+    begin("distill").end("failed")
+    forward()
+    [child] = runs("distill")
+    client().create_run(child.info.experiment_id, child.info.start_time, child.data.tags, "distill")
+    begin("distill").end("finished")
+    forward()
+    [child] = runs("distill")
+    assert child.info.status == "FINISHED"
+
+
+def test_person_moves_a_champion_and_a_journal_sent_twice_does_not(project: Path) -> None:
+    ship("a", 0.80, 100)
+    ship("b", 0.90, 100)
+    client().set_registered_model_alias("digits", "champion", "1")
+    ship("b", 0.90, 100)
+    assert str(client().get_registered_model("digits").aliases["champion"]) == "1"
+    ship("c", 0.85, 100)
+    assert str(client().get_registered_model("digits").aliases["champion"]) == "3"
+
+
+def test_version_says_what_it_was_made_from(project: Path) -> None:
+    begin("quantize").end("finished")
+    forward()
+    inputs = {"quantized": {"path": "models/quantized", "digest": "5" * 64}}
+    read = {"quantized": {"maker": "quantize", "parents": {"pruned": "6" * 64}}}
+    ship("a", 0.80, 100, inputs=inputs, read=read, experiment="")
+    [quantized] = runs("quantize")
+    [version] = client().search_model_versions("name = 'digits'")
+    told = {
+        "sha256": files.digest(Path("onnx/quantized.onnx")),
+        "model.quantized": "5" * 64,
+        "model.quantized.parents": json.dumps({"pruned": "6" * 64}),
+        "model.quantized.run": f"executed:{quantized.info.run_id}",
+        "placed": "champion",
+    }
+    assert told.items() <= version.tags.items()
+
+
+HOST = """
+import os, sys
+from pathlib import Path
+from stages.core.running.journal import Run
+from stages.core.tracking import forwarding
+number = sys.argv[1]
+forwarding.ATTEMPTS = 1000
+run = Run.open("distill", f"d{number}".ljust(64, "0"))
+facts = {"stage": "distill", "key": f"d{number}".ljust(64, "0"), "pid": os.getpid(), "host": f"gpu-{number}"}
+run.start({**facts, "pipeline": "p" * 64, "commit": "c" * 40, "settings": {number: 1}, "order": ["distill"]})
+for step in range(20):
+    run.step("student", step, {"loss": step})
+run.metrics(Path(f"metrics/{number}.json"), {f"accuracy{number}": 0.5})
+run.register("onnx", "quantized.onnx", "digits", gates={}, accuracy=int(number) / 10, judged_on="x", bytes=1)
+run.keep("onnx", Path(sys.argv[2]))
+run.end("finished")
+print("ready", flush=True)
+sys.stdin.readline()
+print(forwarding.Forwarder(Path(".lightvision")).follow(0))
+"""
+HOSTS = range(1, 5)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+    """Its first start makes the database."""
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "2", *store]
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def test_hosts_that_tell_a_fresh_server_at_once_share_one_pipeline_and_one_champion(
+    project: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is killed while they do, and comes back; the best of the files is champion, whoever was last."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "relu",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    (project / "onnx").mkdir()
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    onnx.save(model, project / "onnx/quantized.onnx")
+    server = serve(project, port)
+    hosts: list[subprocess.Popen[str]] = []
+    try:
+        for number in HOSTS:
+            (project / f"host-{number}").mkdir()
+            hosts.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", HOST, str(number), str(project / "onnx")],
+                    cwd=project / f"host-{number}",
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+        assert [host.stdout.readline() for host in hosts if host.stdout] == ["ready\n"] * len(HOSTS)
+        wait(lambda: answers(port))
+        for host in hosts:
+            assert host.stdin
+            host.stdin.write("\n")
+            host.stdin.flush()
+        wait(lambda: runs("distill"), every=0.05)
+        stop(server)
+        server = serve(project, port)
+        said = [host.communicate(timeout=60)[0].splitlines()[-1] for host in hosts]
+        assert said == ["MLflow: 1 run sent"] * len(HOSTS)
+
+        [parent] = runs("pipeline-pppppppp")
+        children = runs("distill")
+        assert sorted(child.data.tags["host"] for child in children) == [f"gpu-{number}" for number in HOSTS]
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+        assert {run.info.status for run in [*children, parent]} == {"FINISHED"}
+        for child in children:
+            assert curve(child, "student/loss") == [(step, float(step)) for step in range(20)]
+        assert parent.data.tags["hosts"] == ",".join(f"gpu-{number}" for number in HOSTS)
+        assert parent.data.params == {str(number): "1" for number in HOSTS}
+        assert parent.data.metrics == {f"distill.accuracy{number}": 0.5 for number in HOSTS}
+        versions = client().search_model_versions("name = 'digits'")
+        assert sorted(version.tags["accuracy"] for version in versions) == [str(number / 10) for number in HOSTS]
+        champion = client().get_model_version_by_alias("digits", "champion")
+        assert champion.tags["accuracy"] == str(max(HOSTS) / 10)
+    finally:
+        stop(server)
+        for host in hosts:
+            host.kill()
+            host.communicate()

@@ -151,6 +151,7 @@ def _facts(stage: str, key: str, inputs: Mapping[str, Path], settings: Mapping[s
         "commit": identity.commit(),
         "pipeline": pipeline.state(stages),
         "experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "flow_run": os.environ.get("LIGHTVISION_FLOW_RUN", ""),
         "settings": identity.plain(settings),
         "inputs": {name: {"path": path.as_posix(), "digest": files.digest(path)} for name, path in inputs.items()},
         "order": list(stages),

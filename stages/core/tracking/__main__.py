@@ -7,6 +7,7 @@ from filelock import FileLock, Timeout
 
 from stages.core.running import journal
 from stages.core.running.messenger import COMMAND
+from stages.core.tracking import provenance
 from stages.core.tracking.forwarding import Forwarder
 
 LINGER = 6.0  # the next stage of a pipeline is there before this, and finds MLflow already imported
@@ -26,6 +27,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     home = journal.home()
     home.mkdir(parents=True, exist_ok=True)
+    provenance.witness(home)
     os.chdir(home.parent)  # MLflow resolves mlflow.db and mlruns against the current folder
     try:
         with FileLock(home / "forwarding.lock", timeout=3):

@@ -37,6 +37,7 @@ class Start(Happening):
     folder: str = "."
     commit: str = ""
     experiment: str = ""
+    flow_run: str = ""
     settings: dict[str, Any] = {}
     inputs: dict[str, Input] = {}
     order: list[str] = []

@@ -9,14 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stages.core.running import files
 from stages.core.running.messenger import COMMAND
 from stages.core.tracking.outbox import Journal, Sent
-
-if TYPE_CHECKING:
-    from stages.core.tracking.store import Store
+from stages.core.tracking.store import Child, Store  # now: the clone that this code is of may be gone later
 
 POLL = 0.5  # seconds
 ATTEMPTS = 3
@@ -40,6 +37,7 @@ class Forwarder:
         self._store: Store | None = None
         self._troubles: dict[str, Trouble] = {}
         self._sent: set[str] = set()
+        self._ended: dict[str, Child] = {}
 
     def follow(self, linger: float) -> str:
         """Returns what to tell a person."""
@@ -53,6 +51,7 @@ class Forwarder:
                 self._send_all(due)
                 last = time.monotonic()
             elif not live and not waiting and time.monotonic() - last >= linger:
+                self._seal()
                 return self._report()
             time.sleep(POLL)
 
@@ -96,15 +95,13 @@ class Forwarder:
                 self._sent.add(entry.folder.name)
         self._report()
 
-    def _connect(self) -> "Store":
-        from stages.core.tracking.store import Store
-
+    def _connect(self) -> Store:
         self._store = self._store or Store()
         return self._store
 
     def _send(self, entry: Journal) -> None:
         store = self._connect()
-        child = store.child(entry.folder.name)
+        child = store.child(entry.folder)
         sent = entry.sent if child and child.run_id == entry.sent.run_id else Sent()  # else a new store: all again
         for events, offset in entry.events(sent.offset):
             child = store.send(entry.folder, child, events)
@@ -114,6 +111,13 @@ class Forwarder:
             if child:
                 store.end(child, "killed", "its process is gone", entry.silent_since)
             replace(sent, vanished=True).save(entry.folder)
+        if child:
+            self._ended[child.parent_id] = child
+
+    def _seal(self) -> None:
+        """DVC writes dvc.lock once a stage has ended, and by now it did."""
+        for child in self._ended.values():
+            _attempt(partial(self._connect().lock, child))
 
     def _defer(self, entry: Journal, reason: str) -> None:
         known = self._troubles.get(entry.folder.name)

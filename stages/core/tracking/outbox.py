@@ -7,14 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from stages.core.running import files
-
-if TYPE_CHECKING:
-    from stages.core.tracking.events import Event
+from stages.core.tracking import events
+from stages.core.tracking.events import Event
 
 LINES = 200  # sent between two notes of how far we are
 FORGET = 7 * 24 * 3600  # seconds; unfinished work that nobody came back to
@@ -87,10 +85,8 @@ class Journal:
             return "elsewhere"
         return "here" if _exists(process) and _held(self.folder) else "gone"
 
-    def events(self, offset: int) -> "Iterator[tuple[list[Event], int]]":
+    def events(self, offset: int) -> Iterator[tuple[list[Event], int]]:
         """Some events at a time, and how far they reach; a line that is no event is passed over, and said so."""
-        from stages.core.tracking import events
-
         lines = self.text[offset:].splitlines(keepends=True)
         for begin in range(0, len(lines), LINES):
             found = []

@@ -6,23 +6,25 @@ that was killed does its last lines again: runs are found by their tags, and MLf
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.core.running import files
 from stages.core.tracking import models, provenance
 from stages.core.tracking.events import Artifact, End, Event, Metrics, Register, Start, Step, Tags
+from stages.core.tracking.experiment import Experiment, flat, proper
+from stages.core.tracking.pipelines import LINK, PARENT, UNKNOWN, Pipelines
+from stages.core.tracking.provenance import DATASET, Surroundings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric
 
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it the page shows what chat models need
-DATASET = "split.json"  # a folder with this index is data, which DVC keeps
+DIGITS = 36  # of a digest that MLflow keeps: those of DVC's, with .dir
+ORIGIN = ("stage_key", "commit", "experiment", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,29 @@ class Store:
         mlflow.set_tracking_uri(self.uri)  # what is logged as a model goes by this, not by the client
         self._client = mlflow.MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lightvision"
-        found = self._client.get_experiment_by_name(name)
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, tags=KIND)
+        self._experiment = Experiment.open(self._client, name)
+        self._pipelines = Pipelines(self._experiment)
 
-    def child(self, journal: str) -> Child | None:
-        """The run that was made for this journal, by this forwarder or by one before it."""
-        for run in self._search({"lightvision.journal": journal}):
-            tags = run.data.tags
-            folder = Path(tags["lightvision.folder"])
-            return Child(run.info.run_id, tags["mlflow.parentRunId"], tags["lightvision.stage"], folder)
-        return None
+    def child(self, journal: Path) -> Child | None:
+        """The run that was made for this journal, by this forwarder or by one before it.
+
+        A request that a slow server answered too late was made again, so there may be two.
+        """
+        found = sorted(self._experiment.search({"lightvision.journal": journal.name}), key=lambda run: run.info.run_id)
+        for other in found[1:]:
+            self._client.delete_run(other.info.run_id)
+        if not found:
+            return None
+        run_id, tags = found[0].info.run_id, found[0].data.tags
+        parent = self._place(run_id, tags[PARENT])
+        return Child(run_id, parent, tags["lightvision.stage"], Path(tags["lightvision.folder"]))
 
     def send(self, journal: Path, child: Child | None, events: Sequence[Event]) -> Child | None:
         """Some lines of a journal in their order; without a start there is nothing that the rest could belong to."""
         numbers = _Numbers(self._client)
         for event in events:
             if isinstance(event, Start):
-                child = self._start(journal.name, child, event)
+                child = self._start(journal, child, event)
             if child is None:
                 continue
             match event:
@@ -71,7 +79,7 @@ class Store:
                     self._artifact(child, journal / "artifacts" / event.name, event.name)
                 case Register():
                     path = journal / "artifacts" / event.artifact / event.file
-                    models.register(self._client, child.run_id, path, event)
+                    models.register(self._client, child.run_id, path, event, self._origin(child, journal))
                 case End():
                     numbers.send()
                     self.end(child, event.status, event.reason, event.milliseconds)
@@ -83,94 +91,95 @@ class Store:
         if reason:
             self._client.set_tag(child.run_id, "reason", reason[:5000])
         self._client.set_terminated(child.run_id, STATUSES[status], milliseconds)
+        if status == "finished":
+            self._pipelines.bury(child.parent_id, self._client.get_run(child.run_id))
+        self.lock(child)
+        self._pipelines.describe(child.parent_id, {})
+        self._pipelines.close(child.parent_id)
+
+    def lock(self, child: Child) -> None:
+        """As it is now, where the stage's folder is still there."""
         lock = child.folder / "dvc.lock"
         if lock.is_file():
             self._client.set_tag(child.parent_id, "dvc.lock", files.digest(lock))
-        stages = self._search({"mlflow.parentRunId": child.parent_id})
-        if all(run.info.status != "RUNNING" for run in stages):
-            last = max(stages, key=lambda run: (run.info.end_time or 0, run.info.run_id == child.run_id))
-            self._client.set_terminated(child.parent_id, last.info.status, last.info.end_time)
 
-    def _start(self, journal: str, child: Child | None, event: Start) -> Child:
-        parent = self._parent(event)
+    def _start(self, journal: Path, child: Child | None, event: Start) -> Child:
+        known = provenance.read(journal)
+        parent = self._pipelines.of(event)
         tags = {
-            "mlflow.parentRunId": parent,
+            PARENT: parent,
             "mlflow.source.git.commit": event.commit.removesuffix("-dirty"),
             "mlflow.source.name": f"stages.{event.stage}",
             "commit": event.commit,
+            "experiment": event.experiment,
+            "flow_run": event.flow_run,
+            "host": event.host,
+            "dvc.lock": known.lock,
             "stage_key": event.key,
             "pipeline": event.pipeline,
             "lightvision.stage": event.stage,
-            "lightvision.journal": journal,
+            "lightvision.journal": journal.name,
             "lightvision.folder": event.folder,
             **{f"input.{name}": entry.digest for name, entry in event.inputs.items()},
+            **{f"md5.{name}": one.md5 for name, one in known.inputs.items()},
         }
+        tags = {name: value for name, value in tags.items() if value}
         if child is None:
-            run = self._client.create_run(self._experiment, event.milliseconds, tags, event.stage)
-            run_id = run.info.run_id
+            run_id = self._client.create_run(self._experiment.id, event.milliseconds, tags, event.stage).info.run_id
         else:
             run_id = child.run_id
             self._resume(run_id, tags)
+        parent = self._place(run_id, parent)
+        self._pipelines.open(parent)
+        if known.lock and "dvc.lock" not in self._client.get_run(parent).data.tags:
+            self._client.set_tag(parent, "dvc.lock", known.lock)
         settings = dict(flat(event.settings))
-        self._params(run_id, settings)
-        self._params(parent, settings)
-        self._datasets(run_id, event)
-        self._links(parent, run_id, event)
+        self._experiment.params(run_id, settings)
+        self._experiment.params(parent, settings)
+        self._datasets(run_id, event, known)
+        self._pipelines.describe(parent, known.upstream)
         return Child(run_id, parent, event.stage, Path(event.folder))
 
-    def _resume(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def _place(self, run_id: str, parent: str) -> str:
+        """Below the pipeline's run that is there: another host's forwarder may just have put one in its place."""
+        while (living := self._pipelines.living(parent)) != parent:
+            self._client.set_tag(run_id, PARENT, living)
+            parent = living
+        return parent
+
+    def _resume(self, run_id: str, tags: dict[str, str]) -> None:
         self._client.update_run(run_id, status="RUNNING")
-        self._tags(run_id, tags)
+        self._experiment.tag(run_id, tags)
         if "reason" in self._client.get_run(run_id).data.tags:
             self._client.delete_tag(run_id, "reason")
 
-    def _parent(self, event: Start) -> str:
-        """Found by its tags, so that all the stages of one `dvc repro`, and of later ones with equal code, meet."""
-        about = {"lightvision.pipeline": event.pipeline, "lightvision.experiment": event.experiment or "-"}
-        found = self._search(about)
-        if found:
-            self._client.update_run(found[0].info.run_id, status="RUNNING")
-            return found[0].info.run_id
-        tags = {**about, "commit": event.commit, "mlflow.source.git.commit": event.commit.removesuffix("-dirty")}
-        name = event.experiment or f"pipeline-{event.pipeline[:8]}"
-        run = self._client.create_run(self._experiment, event.milliseconds, tags, name)
-        return run.info.run_id
+    def _origin(self, child: Child, journal: Path) -> dict[str, str]:
+        """Of a version: what it was made at, and each model that it was made from with the run that made that."""
+        tags = self._client.get_run(child.run_id).data.tags
+        links = self._client.get_run(child.parent_id).data.tags
+        origin = {name: tags[name] for name in ORIGIN if name in tags}
+        for name, one in provenance.read(journal).inputs.items():
+            if one.parents is not None:
+                origin[f"model.{name}"] = tags[f"input.{name}"]
+                origin[f"model.{name}.parents"] = json.dumps(one.parents)
+                origin[f"model.{name}.run"] = links.get(LINK + one.maker, UNKNOWN)
+        return origin
 
-    def _links(self, parent: str, run_id: str, event: Start) -> None:
-        """Say of each stage of the pipeline where its result comes from; nothing that did not happen gets a run."""
-        tags = self._client.get_run(parent).data.tags
-        links = {name.removeprefix("stage."): value for name, value in tags.items() if name.startswith("stage.")}
-        for stage, key in provenance.upstream(event).items():
-            if links.get(stage, "unknown") == "unknown":
-                links[stage] = self._origin(parent, key) if key else "unknown"
-        links[event.stage] = f"executed:{run_id}"
-        new = {f"stage.{stage}": value for stage, value in links.items()}
-        self._tags(parent, {**new, "mlflow.note.content": self._summary(links, event.order)})
-
-    def _origin(self, parent: str, key: str) -> str:
-        runs = [run for run in self._search({"stage_key": key}) if run.info.status == "FINISHED"]
-        for run in runs:
-            if run.data.tags.get("mlflow.parentRunId") == parent:
-                return f"executed:{run.info.run_id}"
-        return f"cached:{runs[-1].info.run_id}" if runs else "unknown"
-
-    def _summary(self, links: Mapping[str, str], order: Sequence[str]) -> str:
-        lines = ["| stage | result | run |", "| --- | --- | --- |"]
-        for stage in sorted(links, key=lambda name: order.index(name) if name in order else len(order)):
-            origin, _, run_id = links[stage].partition(":")
-            link = f"[{run_id[:8]}](#/experiments/{self._experiment}/runs/{run_id})" if run_id else ""
-            lines.append(f"| {stage} | {origin} | {link} |")
-        return "\n".join(lines)
-
-    def _datasets(self, run_id: str, event: Start) -> None:
+    def _datasets(self, run_id: str, event: Start, known: Surroundings) -> None:
+        """By DVC's digest, which dvc.lock tells too; by the project's own where nobody recorded that."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         found = []
-        for name, entry in event.inputs.items():
-            folder = Path(event.folder) / entry.path
-            if (folder / DATASET).is_file():
-                source = json.dumps({"uri": folder.resolve().as_uri()})
-                dataset = Dataset(name=entry.path, digest=entry.digest[:36], source_type="local", source=source)
+        for name, one in known.inputs.items():
+            if one.is_data:
+                entry = event.inputs[name]
+                source = {
+                    "uri": (Path(event.folder) / entry.path).resolve().as_uri(),
+                    "md5": one.md5,
+                    "sha256": entry.digest,
+                }
+                digest = (one.md5 or entry.digest)[:DIGITS]
+                dataset = Dataset(name=entry.path, digest=digest, source_type="local", source=json.dumps(source))
                 found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
         if found:
             self._client.log_inputs(run_id, datasets=found)
@@ -182,27 +191,6 @@ class Store:
             self._client.log_artifacts(child.run_id, str(path), name)
         elif path.is_file():
             self._client.log_artifact(child.run_id, str(path), name)
-
-    def _params(self, run_id: str, settings: Mapping[str, str]) -> None:
-        """MLflow refuses a second value for a parameter, so the first one stays."""
-        from mlflow.entities import Param
-
-        known = self._client.get_run(run_id).data.params
-        new = [Param(proper(name), value[:6000]) for name, value in settings.items() if proper(name) not in known]
-        for begin in range(0, len(new), 100):
-            self._client.log_batch(run_id, params=new[begin : begin + 100])
-
-    def _tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        entries = [RunTag(proper(name), value[:8000]) for name, value in tags.items()]
-        for begin in range(0, len(entries), 100):
-            self._client.log_batch(run_id, tags=entries[begin : begin + 100])
-
-    def _search(self, tags: Mapping[str, str]) -> "list[Run]":
-        """Runs that were not deleted, oldest first."""
-        wanted = " and ".join(f"tags.`{name}` = '{value.replace(chr(39), '')}'" for name, value in tags.items())
-        return list(self._client.search_runs([self._experiment], wanted, order_by=["attributes.start_time ASC"]))
 
 
 class _Numbers:
@@ -242,19 +230,3 @@ class _Numbers:
         for run_id, words in self._words.items():
             self._client.log_batch(run_id, tags=[RunTag(proper(name), word[:5000]) for name, word in words.items()])
         self._metrics, self._words = {}, {}
-
-
-def proper(name: str) -> str:
-    """A name as MLflow allows it."""
-    return re.sub(r"[^\w.: /-]", "_", name)[:250]
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings under the names they have in params.yaml: prune.training.epochs."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{name}.")
-        else:
-            pairs.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
-    return pairs
