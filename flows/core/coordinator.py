@@ -13,7 +13,7 @@ from flows.core.hands import OVER, Hands, Seen, Stand
 from flows.core.ledger import Ledger
 from flows.core.planning import Asked, Job
 from flows.core.promoting import EXPERIMENTS, Promote
-from flows.core.repository import Unreachable
+from flows.core.repository import Repository, Unreachable
 from flows.core.work import JOBS, Work
 from stages.core.running import pipeline
 
@@ -124,6 +124,21 @@ class Coordinator:
     @property
     def tasks(self) -> Collection[Task]:
         return self._tasks.values()
+
+    @property
+    def makers(self) -> Mapping[str, Task]:
+        """Who is to make what is not there yet, by the keys of stages."""
+        return {self._key(task.job, stage): task for task in self._tasks.values() for stage in task.stages}
+
+    @property
+    def done(self) -> int:
+        """Jobs whose results are there."""
+        whole = ([self._key(task.job, stage) for stage in task.job.stages] for task in self._tasks.values())
+        return sum(1 for keys in whole if all(key in self for key in keys))
+
+    @property
+    def repository(self) -> Repository:
+        return self._repository
 
     # --------------------------------------------------------------------------------------------------- looking
 
