@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lightvision import experiments
+from lightvision import experiments, overriding
 from lightvision.experiments import Row
 from stages.core import params
 from stages.core.running import pipeline
@@ -48,22 +47,21 @@ def point(row: str, seed: int, fold: int | None, sets: Sequence[str], needed: Se
 
 def changed(sets: Sequence[str]) -> Mapping[str, Any]:
     """The parameters that DVC would give to such an experiment, checked before anything runs."""
-    from dvc.exceptions import InvalidArgumentError
-    from dvc.utils.hydra import apply_overrides
-
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / PARAMS.name
-        if not PARAMS.is_file():
-            raise Refusal(f"{PARAMS} is not there: run it from the project's folder")
-        shutil.copy(PARAMS, copy)
         try:
-            apply_overrides(copy, list(sets))
+            copy.write_text(text(sets), encoding="utf-8")
             params.load(copy)
-        except InvalidArgumentError as error:
-            raise Refusal(f"{error.__cause__ or error}: write it as `dvc exp run -S` takes it") from error
         except Refusal as refusal:
             raise Refusal(str(refusal).replace(f"{copy}: ", "")) from refusal
         return YAML(typ="safe").load(copy)
+
+
+def text(sets: Sequence[str]) -> str:
+    """params.yaml as DVC would write it for such an experiment."""
+    if not PARAMS.is_file():
+        raise Refusal(f"{PARAMS} is not there: run it from the project's folder")
+    return overriding.text(PARAMS.read_text(encoding="utf-8"), tuple(sets))
 
 
 def digest(content: Mapping[str, Any], needed: Sequence[Stage]) -> str:

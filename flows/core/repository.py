@@ -88,6 +88,12 @@ class Repository:
             return {path: found.sha}
         return {f"{path}/{name}".lstrip("/"): blob for name, blob in self._objects.below(found.sha).items()}
 
+    def write(self, rev: str, folder: Path) -> None:
+        """All files of a commit, as far as they are read."""
+        for path, blob in self.listing(rev, "").items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(self.blob(blob))
+
     def sha(self, rev: str) -> str:
         """The commit that a name stands for now."""
         return self._commit(rev).sha

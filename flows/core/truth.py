@@ -5,7 +5,7 @@ DVC believes what it finds on a disk; a coordinator has none, and believes no wo
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -47,6 +47,19 @@ def parents(known: Mapping[str, Stage]) -> dict[str, frozenset[str]]:
         return {name: frozenset(by[name]) for name in TopologicalSorter(by).static_order()}
     except CycleError as error:
         raise Refusal(f"{DAG} goes round in a circle: {' -> '.join(error.args[1])}") from error
+
+
+def wanted(known: Mapping[str, Stage], targets: Iterable[str]) -> list[str]:
+    """The targets and all that they need, in dvc.yaml's order."""
+    before, found, waiting = parents(known), set[str](), list(targets)
+    while waiting:
+        name = waiting.pop()
+        if name not in known:
+            raise Refusal(f"{DAG} has no stage {name}; it has {', '.join(known)}")
+        if name not in found:
+            found.add(name)
+            waiting += before[name]
+    return [name for name in known if name in found]
 
 
 def keys(repository: Repository, rev: str, params_text: str | None = None) -> dict[str, str]:
