@@ -6,10 +6,14 @@ from pydantic import BaseModel
 
 
 class Order(BaseModel):
-    """`cache` is the host's; `project` a checkout on this machine, whose own settings and cache are used instead."""
+    """`cache` is the host's, and `state` a folder that remembers hashes of what is in it.
+
+    `project` is a checkout on this machine, whose own settings and cache are used instead.
+    """
 
     stages: tuple[str, ...]
     cache: Path
+    state: Path
     project: Path | None
     patience: float
 

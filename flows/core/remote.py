@@ -1,7 +1,7 @@
 """What the DVC remote really holds; DVC is imported only here and in `reproducing`, since that costs a second."""
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,16 @@ READ = ("dvc.yaml", "dvc.lock", ".dvc/config")
 def missing(checkout: Path, stages: Collection[str]) -> list[str]:
     """Outputs of these stages of which the remote lacks anything, as dvc.lock names it; nothing is trusted but it."""
     with Repo(str(checkout), config={"core": {"no_scm": True}}) as repo:
-        remote = repo.cloud.get_remote_odb()
         outs = [out for stage in repo.index.stages if getattr(stage, "name", "") in stages for out in kept(stage.outs)]
-        wanted = {out.def_path: objects(out, repo.cache.local, remote) for out in outs}
-        there = set(remote.oids_exist(sorted({one for ids in wanted.values() for one in ids or ()})))
-        return [path for path, ids in wanted.items() if ids is None or not ids <= there]
+        return lacking(repo, outs)
+
+
+def lacking(repo: Repo, outs: Sequence["Output"]) -> list[str]:
+    """Where a folder's list is in the remote, it is that one which is read: it might be spoilt."""
+    store = repo.cloud.get_remote_odb()
+    wanted = {out.def_path: objects(out, store, repo.cache.local) for out in outs}
+    there = set(store.oids_exist(sorted({one for ids in wanted.values() for one in ids or ()})))
+    return [path for path, ids in wanted.items() if ids is None or not ids <= there]
 
 
 def missing_at(repository: Repository, rev: str, stages: Collection[str]) -> list[str]:

@@ -9,12 +9,15 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc_data.hashfile.hash import hash_file
+from dvc_data.hashfile.state import State
 from dvc_objects.errors import ObjectFormatError
 
 from flows.core import remote
@@ -23,9 +26,11 @@ from flows.core.order import Order, Outcome
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
+    from dvc_data.hashfile.db import HashFileDB
 
 STATUS = re.compile(r", exited with (-?\d+)$")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
+ROUNDS = 2  # the second one after wrong objects were taken out of the cache
 
 
 class Trouble(Exception):
@@ -41,20 +46,17 @@ def carry_out(order: Order) -> Outcome:
     settings = {**settings, "core": {**settings.get("core", {}), "autostage": False, "check_update": False}}
     with Repo(config=settings) as repo:
         name = repo.config["core"].get("remote")
-        if name:
-            repo.config["remote"][name]["verify"] = True
-        elif not order.project:
+        if not name and not order.project:
             outcome.trouble = "the project has no default DVC remote, by which hosts could share data"
             return outcome
         asked = [stage for stage in repo.index.stages if getattr(stage, "name", "") in order.stages]
         try:
-            _timed("data", lambda: _bring(repo, asked, order.patience if name else 0))
+            _timed("data", lambda: _bring(repo, asked, order))
             for stage in order.stages:
                 if not _run(repo, stage, outcome):
                     break
             if name and outcome.finished:
-                push = lambda: repo.push(targets=outcome.finished)  # noqa: E731
-                _timed("push", lambda: _patiently(push, order.patience))
+                _timed("push", lambda: _patiently(lambda: _push(repo, outcome), order.patience))
         except (Trouble, OSError) as trouble:
             outcome.trouble = str(trouble)
         done = [stage for stage in repo.index.stages if getattr(stage, "name", "") in outcome.finished]
@@ -62,44 +64,84 @@ def carry_out(order: Order) -> Outcome:
     return outcome
 
 
-def _bring(repo: Repo, asked: Sequence["Stage"], patience: float) -> None:
-    """What these stages read that other stages made."""
+def _bring(repo: Repo, asked: Sequence["Stage"], order: Order) -> None:
+    """What these stages read that other stages made, each object hashed once on this host.
+
+    DVC's own `verify` trusts whatever is write-protected, and trusts a cache that another job has just filled.
+    """
     read = [dep.fs_path for stage in asked for dep in stage.deps]
     others = (out for stage in repo.index.stages if stage not in asked for out in remote.kept(stage.outs))
     needed = [out for out in others if any(_overlap(out.fs_path, path) for path in read)]
-    targets = [out.fs_path for out in needed]
-    if not targets:
+    if not needed:
         return
+    store = repo.cloud.get_remote_odb() if repo.config["core"].get("remote") else None
+    with closing(State(str(order.cache), str(order.state))) as hashes:
+        for _ in range(ROUNDS):
+            if store is not None:
+                _patiently(lambda: _fetch(repo, needed), order.patience)
+            suspects = list(_suspects(needed, repo.cache.local, store, hashes))
+            if not suspects:
+                repo.checkout(targets=[out.fs_path for out in needed], force=True)
+                return
+            for out, name in suspects:
+                _judge(out, name, repo.cache.local, store)
+    raise Trouble(f"corrupt {needed[0].def_path}")
 
-    def fetch() -> None:
-        try:
-            repo.fetch(targets=targets)
-        except (DvcException, ObjectFormatError, OSError):
-            _look_closer(repo, needed)
+
+def _fetch(repo: Repo, needed: Sequence["Output"]) -> None:
+    """What the remote lacks, or has wrong, is found afterwards; only a remote that is away is worth another try."""
+    try:
+        repo.fetch(targets=[out.fs_path for out in needed])
+    except ObjectFormatError:
+        return
+    except (DvcException, OSError):
+        if not remote.lacking(repo, needed):
             raise
-        _look_closer(repo, needed)
-
-    _patiently(fetch, patience)
-    repo.checkout(targets=targets, force=True)
 
 
-def _look_closer(repo: Repo, needed: Sequence["Output"]) -> None:
-    """What is not in the cache after it was fetched is not in the remote, or is not there what its name says.
-
-    Such an object is taken out of the remote: whoever makes it again can then put the right one there.
-    """
-    cache = repo.cache.local
+def _suspects(
+    needed: Sequence["Output"], cache: "HashFileDB", store: "HashFileDB | None", hashes: State
+) -> Iterator[tuple["Output", str]]:
+    """Objects that the cache has not, or not as their names say."""
+    stores = (cache,) if store is None else (cache, store)
     for out in needed:
-        names = remote.objects(out, cache)
-        absent = {remote.name(out)} if names is None else {one for one in names if not cache.exists(one)}
-        if not absent:
-            continue
-        store = repo.cloud.get_remote_odb()
-        for one in sorted(absent):
-            try:
-                store.check(one, check_hash=True)  # removes what is not what it should be
-            except (ObjectFormatError, FileNotFoundError):
-                raise Trouble(f"corrupt {out.def_path}") from None
+        for name in remote.objects(out, *stores) or {remote.name(out)}:
+            if not _is_right(cache, name, hashes):
+                yield out, name
+
+
+def _judge(out: "Output", name: str, cache: "HashFileDB", store: "HashFileDB | None") -> None:
+    """Takes a wrong object away wherever it is: whoever makes it again can then put the right one there."""
+    _remove(cache, name)
+    if store is None or not _is_right(store, name):
+        if store is not None:
+            _remove(store, name)
+        raise Trouble(f"corrupt {out.def_path}")
+
+
+def _is_right(store: "HashFileDB", name: str, hashes: State | None = None) -> bool:
+    try:
+        _, found = hash_file(store.oid_to_path(name), store.fs, "md5", hashes)
+    except FileNotFoundError:
+        return False
+    return (found.value or "").partition(".")[0] == name.partition(".")[0]
+
+
+def _remove(store: "HashFileDB", name: str) -> None:
+    with suppress(FileNotFoundError):
+        store.fs.remove(store.oid_to_path(name))
+
+
+def _push(repo: Repo, outcome: Outcome) -> None:
+    """DVC takes it that where a folder's list lies, its files do, too; and cannot read a list that is spoilt."""
+    done = [stage for stage in repo.index.stages if getattr(stage, "name", "") in outcome.finished]
+    outs = [out for stage in done for out in remote.kept(stage.outs)]
+    with suppress(ObjectFormatError):
+        repo.push(targets=outcome.finished)
+    if remote.lacking(repo, outs):
+        for out in outs:
+            _remove(repo.cloud.get_remote_odb(), remote.name(out))
+        repo.push(targets=outcome.finished)
 
 
 def _run(repo: Repo, stage: str, outcome: Outcome) -> bool:

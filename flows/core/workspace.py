@@ -29,7 +29,7 @@ from stages.core.running.errors import Refusal
 Answer = TypeVar("Answer")
 Tell = Callable[[str], None]
 
-PATIENCE = 600.0  # seconds for which a remote or a repository may be away
+PATIENCE = "LIGHTVISION_PATIENCE"  # seconds for which a remote or a repository may be away
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 FLUSH = 60.0  # seconds for MLflow, which may fail nothing
 KILLED = 128  # a shell adds the signal's number
@@ -132,7 +132,7 @@ def sweep(host: Host) -> None:
 def reproduce(host: Host, work: Work, folder: Path, lock: int, tell: Tell) -> tuple[Outcome, str]:
     """What became of the stages, and the last line that was said."""
     order = folder.parent / "order"
-    content = Order(stages=work.stages, cache=host.cache, project=project(work), patience=PATIENCE)
+    content = Order(stages=work.stages, cache=host.cache, state=host.folder, project=project(work), patience=patience())
     order.write_text(content.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-P", "-m", "flows.core.reproducing", str(order)]
     last = ""
@@ -201,9 +201,13 @@ def flush(home: Path) -> None:
             subprocess.run(command, cwd=sources.ROOT, env=environment, capture_output=True, timeout=FLUSH, check=False)
 
 
+def patience() -> float:
+    return float(os.environ.get(PATIENCE) or 600)
+
+
 def patiently(ask: Callable[[], Answer], tell: Tell) -> Answer:
     """A server that is away comes back."""
-    end, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
+    end, pause = time.monotonic() + patience(), FIRST_PAUSE
     while True:
         try:
             return ask()
