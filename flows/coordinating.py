@@ -94,10 +94,20 @@ def at(site: Site, read: Callable[[], Answer]) -> Answer:
 
 def coordinate(order: Order, site: Site) -> Coordinator:
     """Until every point is an experiment, or it is known why it will not be one."""
-    logger = get_run_logger()
     board = Leaderboard(order.name)
     targets = list(order.targets) or list(truth.stages(site.repository, site.rev))
     asked = planning.expand(site.repository, site.rev, order.name, order.wishes, targets)
+    coordinator = begin(order, site)
+    coordinator.add(asked)
+    while coordinator.step():
+        board.show(coordinator)
+        time.sleep(POLL)
+    board.show(coordinator, last=True)
+    return coordinator
+
+
+def begin(order: Order, site: Site) -> Coordinator:
+    """It knows what is done, and has nothing to do yet."""
     ledger = Ledger(site.repository, site.rev)
     coordinator = Coordinator(
         ledger,
@@ -107,14 +117,9 @@ def coordinate(order: Order, site: Site) -> Coordinator:
         reach=site.reach,
         rules=Rules(ahead=order.ahead),
         apart=bool(order.branch),
-        tell=logger.info,
+        tell=get_run_logger().info,
     )
     coordinator.recall()
-    coordinator.add(asked)
-    while coordinator.step():
-        board.show(coordinator)
-        time.sleep(POLL)
-    board.show(coordinator, last=True)
     return coordinator
 
 
