@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightvision import ablation, bench, best, check, compare, data, models, study, sweep
+from lightvision import ablation, bench, best, check, compare, data, lineage, models, study, sweep, worker
 from stages.core.running.errors import Refusal
 
 Add = Callable[[Any, str], None]
@@ -19,6 +19,8 @@ ALONE: Mapping[str, Add] = {
     "best": best.add,
     "compare": compare.add,
     "check": check.add,
+    "lineage": lineage.add,
+    "worker": worker.add,
 }
 
 # groups of commands: what one is for, and for each action a function that adds its parser

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = "LIGHTVISION_HOST_FOLDER"
+MIN_FREE = "LIGHTVISION_MIN_FREE_GB"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Host:
         """Bytes that jobs may still write."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.folder).free
+
+    def is_full(self) -> bool:
+        return self.free() < float(os.environ.get(MIN_FREE) or 2) * 1e9
 
 
 def take(path: Path) -> int | None:

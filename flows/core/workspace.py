@@ -58,6 +58,8 @@ class HostTrouble(Exception):
 def carry_out(work: Work, tell: Tell) -> str:
     """The commit that now stands at the work's target; calling it again, anywhere, gives the same one."""
     host = Host.here()
+    if host.is_full():
+        raise HostTrouble(f"{host.free() / 1e9:.1f} GB free in {host.folder}")
     try:
         repository = patiently(lambda: Repository.open(work.repository, host.mirror(work.repository)), tell)
         there = patiently(lambda: repository.refs(work.target), tell)
