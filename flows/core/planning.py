@@ -82,19 +82,22 @@ def jobs(stages: Mapping[str, Stage], asked: Sequence[Asked], done: Container[st
     order = truth.parents(stages)
     wanted: dict[str, _Wanted] = {}
     for one in {one.name: one for one in asked}.values():
-        for name in order:
-            if (key := one.keys.get(name)) is not None and key not in done:
-                wanted.setdefault(key, _Wanted(name, stages[name].pool, _needed(order[name], one, wanted))).by.append(
-                    one.name
-                )
+        for stage in order:
+            if stage in one.keys and one.keys[stage] not in done:
+                new = _Wanted(stage, stages[stage].pool, _needed(order[stage], one, wanted))
+                wanted.setdefault(one.keys[stage], new).by.append(one.name)
     levels: dict[str, int] = {}
     groups: dict[tuple[int, object], list[str]] = {}
-    for name in order:
-        for key in (key for key, one in wanted.items() if one.stage == name):
-            one = wanted[key]
-            levels[key] = max((levels[need] + (wanted[need].crowd != one.crowd) for need in one.needs), default=0)
-            groups.setdefault((levels[key], key if apart else one.crowd), []).append(key)
+    places = {stage: place for place, stage in enumerate(order)}
+    for key, one in sorted(wanted.items(), key=lambda item: places[item[1].stage]):
+        levels[key] = max((levels[need] + (wanted[need].crowd != one.crowd) for need in one.needs), default=0)
+        groups.setdefault((levels[key], key if apart else one.crowd), []).append(key)
     return _jobs([keys for _, keys in sorted(groups.items(), key=lambda group: group[0][0])], wanted)
+
+
+def name(keys: Iterable[str]) -> str:
+    """A job is known by what it makes."""
+    return hashlib.sha256(json.dumps(sorted(keys)).encode()).hexdigest()[:KEY]
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,7 @@ def _needed(parents: Iterable[str], one: Asked, wanted: Container[str]) -> froze
 
 
 def _jobs(groups: Sequence[Sequence[str]], wanted: Mapping[str, _Wanted]) -> list[Job]:
-    names = {
-        key: hashlib.sha256(json.dumps(sorted(keys)).encode()).hexdigest()[:KEY] for keys in groups for key in keys
-    }
+    names = {key: name(keys) for keys in groups for key in keys}
     return [
         Job(
             key=names[keys[0]],

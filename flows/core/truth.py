@@ -167,7 +167,7 @@ class Sight:
 
     def _md5(self, path: str) -> str | None:
         """Of what git holds; of what it holds but in part, nobody can tell."""
-        kept = [out in stage.kept for stage in self.known.values() for out in stage.outs if _holds(path, out)]
+        kept = [out in stage.kept for stage in self.known.values() for out in stage.outs if holds(path, out)]
         return contents.md5(self.repository, self.rev, path) if all(kept) else None
 
 
@@ -194,7 +194,7 @@ def _value(values: Mapping[str, Any], entry: str, stage: str) -> Any:
     return found
 
 
-def _holds(folder: str, path: str) -> bool:
+def holds(folder: str, path: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
@@ -225,7 +225,7 @@ def _stages(text: str) -> dict[str, Stage]:
         for name, stage in found.items()
         for dep in sorted(stage.deps)
         for out in sorted(outs)
-        if dep != out and _holds(out, dep)
+        if dep != out and holds(out, dep)
     ]
     if strange:
         raise Refusal(f"{DAG} says {strange[0]}, which runs on one machine only: write it out, or use `dvc repro`")
