@@ -70,10 +70,14 @@ def _on_this_machine(slots: int, name: str, missing: Sequence[Point], targets: S
 @flow(name="sweep on one machine")
 def here(name: str, points: list[Wish], targets: list[str], slots: int) -> dict[str, str]:
     """Why points failed."""
+    return coordinating.failed(coordinating.coordinate(Order(name, points, targets), this_machine(slots)))
+
+
+def this_machine(slots: int) -> Site:
+    """Within a flow; the commit is that of the folder where one works."""
     root = str(Path.cwd())
     repository = Repository.open(root, Host.here().mirror(root))
-    site = Site(repository, root, coordinating.commit(repository, experiments.head()), Here(slots, _perform()))
-    return coordinating.failed(coordinating.coordinate(Order(name, points, targets), site))
+    return Site(repository, root, coordinating.commit(repository, experiments.head()), Here(slots, _perform()))
 
 
 def _perform() -> Callable[[Work, int], State]:
@@ -111,7 +115,7 @@ def _on_cluster(
     watch.follow(run.id, name)
     place = f"{EXPERIMENTS}/{head[:2]}/{head[2:]}/{name}-*"
     _git("fetch", "--quiet", "origin", f"{place}:{place}")
-    return _by_digest(missing, dict(leaderboard.reasons(name)))
+    return _by_digest(missing, dict(leaderboard.reasons(run.id)))
 
 
 def submit(deployment: str, name: str, parameters: dict[str, Any]) -> FlowRun:
