@@ -92,15 +92,17 @@ class Leaderboard:
 
 
 def rows(found: Sequence[Standing], pages: Pages) -> list[dict[str, Any]]:
+    """Numbers first: a browser shows the left of a wide table."""
+    known = {one.point: page for one in found if (page := pages.of(one.point))}
     return [
         {
             "point": one.point,
-            "what": one.about,
-            "state": one.state,
             "val accuracy": "" if one.worth.accuracy is None else words.percent(one.worth.accuracy),
             "bytes": "" if one.worth.bytes is None else words.whole(one.worth.bytes),
             "milliseconds": one.worth.milliseconds,
-            "MLflow": f"[run]({page})" if (page := pages.of(one.point)) else "",
+            **({"MLflow": f"[run]({known[one.point]})" if one.point in known else ""} if known else {}),
+            "state": one.state,
+            "what": one.about,
         }
         for one in found
     ]

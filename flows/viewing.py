@@ -14,8 +14,8 @@ from flows.core.standings import Group, Summary
 BAR = 40  # letters
 TOP = 10  # rows of either table
 COLOURS = {Group.FINISHED: "green", Group.RUNNING: "yellow", Group.FAILED: "red"}
-BEST = ("point", "what", "state", "val accuracy", "bytes", "milliseconds")
 NUMBERS = ("val accuracy", "bytes", "milliseconds")
+BEST = ("point", *NUMBERS, "what")
 
 NOTHING = Summary()
 
@@ -81,9 +81,7 @@ def _bars(summary: Summary) -> Table:
 
 def _jobs(jobs: Sequence[AtWork]) -> Table:
     more = f", {TOP} of {len(jobs)}" if len(jobs) > TOP else ""
-    table = Table(title=f"at work{more}", title_justify="left", box=None)
-    for column in ("job", "host", "attempt", "for", "", ""):
-        table.add_column(column)
+    table = _table(f"at work{more}", ("job", "host", "attempt", "for", "", ""))
     for job in jobs[:TOP]:
         bar = "" if job.percent is None else ProgressBar(100, job.percent, BAR // 4)
         table.add_row(*map(Text, (job.title, job.host, job.attempt, job.took)), bar, Text(job.told))
@@ -91,9 +89,14 @@ def _jobs(jobs: Sequence[AtWork]) -> Table:
 
 
 def _best(best: Sequence[Mapping[str, str]]) -> Table:
-    table = Table(title="points, the best on val first", title_justify="left", box=None)
-    for column in BEST:
-        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    table = _table("the best on val", BEST)
     for row in best[:TOP]:
         table.add_row(*(Text(row[column]) for column in BEST))
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     return table

@@ -5,6 +5,7 @@ python -m flows.watch NAME      one of them, until it ends, with its exit status
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from rich.text import Text
 from flows import leaderboard, viewing
 from flows.coordinating import asked_by
 from flows.core import standings
+from flows.core.standings import Group
 from flows.viewing import AtWork, View
 from stages.core.running.errors import Refusal
 
@@ -51,6 +53,7 @@ POLL = 3.0
 PAGE = 200  # what Prefect's server gives at once
 LISTED = 20
 ANEW = 90.0  # seconds in which a coordinator that crashed is started again (deploy/automations.yaml)
+PREFIX = re.compile(r"Flow run encountered an exception: (\w+: )?")
 INTERRUPTED = 130  # exit status of what Ctrl-C ended
 Answer = TypeVar("Answer")
 
@@ -128,11 +131,11 @@ def _look(client: SyncPrefectClient, run: UUID, name: str) -> View:
     return View(
         name,
         state=_named(state),
-        message=(state.message if state else "") or "",
+        message=PREFIX.sub("", (state.message if state else "") or ""),
         link=link(run),
         summary=leaderboard.heard((board.metadata_ if board else None) or {}),
         jobs=_jobs(client, run),
-        best=leaderboard.table(board),
+        best=[row for row in leaderboard.table(board) if row["state"] == Group.FINISHED],
         over=state is not None and state.is_final() and not _begins_anew(state),
         completed=state is not None and state.is_completed(),
     )
