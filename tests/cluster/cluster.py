@@ -18,7 +18,6 @@ from tests.cluster import toy
 from tests.cluster.hosts import BIN, Host, Program, wait
 from tests.cluster.world import World
 
-COORDINATORS, GPU, CPU = "lightvision-coordinators", "lightvision-gpu", "lightvision-cpu"
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SPARSITIES = (0.3, 0.6)  # of the points that are asked for
 ENGINE, WORKER = "prefect.engine", "prefect worker start"  # in commands
@@ -43,11 +42,11 @@ class Cluster:
 
     def staff(self, host: Host) -> None:
         """Its workers, which are there once their pools know them."""
-        pools = (GPU,) if host.name.startswith("gpu") else (CPU, COORDINATORS)
-        for pool in pools:
-            label = f"{host.name} {pool}"
-            command = (f"{BIN}/lightvision", "worker", "--pool", pool, "--slots", "1" if pool == GPU else "4")
-            self.workers[label] = host.start(f"worker-{pool}", *command)
+        kinds = (
+            {"jobs": ()} if host.name.startswith("gpu") else {"jobs": ("--slots", "1"), "plans": ("--coordinators",)}
+        )
+        for kind, options in (on_gpu if host.name.startswith("gpu") else on_cpu).items():
+            self.workers[f"{kind} on {host.name}"] = host.start(kind, f"{BIN}/lightvision", "worker", *options)
 
     def _local_runs(self) -> list[Mapping[str, str]]:
         """What an undisturbed person gets for the same points, with nothing but DVC."""

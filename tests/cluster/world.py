@@ -47,8 +47,10 @@ class World:
                 (self.folder / name).mkdir()
             self._join()
             self._serve()
-            for name in (PERSON, *(f"cpu{n}" for n in range(self.cpus)), *(f"gpu{n}" for n in range(self.gpus))):
-                self.add(name)
+            for name in (PERSON, *(f"cpu{number}" for number in range(self.cpus))):
+                self.add(name, CUDA_VISIBLE_DEVICES="")
+            for number in range(self.gpus):
+                self.add(f"gpu{number}", CUDA_VISIBLE_DEVICES="0")  # which only a stage that uses it would miss
         except BaseException:
             self.close()
             raise
