@@ -4,7 +4,7 @@ A result counts only with the results it was made from: where a stage came out o
 GPU, what rests on the one never stands beside the other.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from flows.core import lock, planning, truth
@@ -65,7 +65,8 @@ class Ledger:
         The ref tells starts of one job apart, `<job key>/<commit>`: coordinators may have other results of its makers.
         """
         names = [name for name in truth.wanted(self._stages, job.stages) if asked.keys[name] in self._results]
-        sha = self._commit(self.baseline, asked, names, f"Start of {', '.join(job.stages)}\n\nJob {job.key}\n")
+        left = set(job.stages) - set(names)
+        sha = self._commit(self.baseline, asked, names, f"Start of {', '.join(job.stages)}\n\nJob {job.key}\n", left)
         return f"{STARTS}/{job.key}/{sha[:16]}", sha
 
     def accept(self, job: Job, rev: str) -> set[str]:
@@ -100,12 +101,13 @@ class Ledger:
             raise Refusal(f"{asked.name} is not finished: it has no {lacking[0]}")
         return list(asked.keys)
 
-    def _commit(self, base: str, asked: Asked, names: Iterable[str], message: str) -> str:
-        results = {name: self._results[asked.keys[name]] for name in truth.parents(self._stages) if name in set(names)}
+    def _commit(self, base: str, asked: Asked, names: Collection[str], message: str, left: Collection[str] = ()) -> str:
+        """Stages that are `left` have no entry in dvc.lock: DVC believes one that tells of a dep which is no more."""
+        results = {name: self._results[asked.keys[name]] for name in truth.parents(self._stages) if name in names}
         blocks = truth.blocks(self.repository, base) | {name: result.block for name, result in results.items()}
+        blocks = {name: block for name, block in blocks.items() if name not in left}
         changes: dict[str, bytes | None] = {truth.PARAMS: asked.params_text.encode()}
-        if blocks:
-            changes[lock.NAME] = lock.joined(blocks).encode()
+        changes[lock.NAME] = lock.joined(blocks).encode() if blocks else None
         for result in results.values():
             for out in result.outs:
                 changes |= dict.fromkeys(self.repository.listing(base, out))
