@@ -42,9 +42,7 @@ class Cluster:
 
     def staff(self, host: Host) -> None:
         """Its workers, which are there once their pools know them."""
-        kinds = (
-            {"jobs": ()} if host.name.startswith("gpu") else {"jobs": ("--slots", "1"), "plans": ("--coordinators",)}
-        )
+        on_gpu, on_cpu = {"jobs": ()}, {"jobs": ("--slots", "1"), "plans": ("--coordinators",)}
         for kind, options in (on_gpu if host.name.startswith("gpu") else on_cpu).items():
             self.workers[f"{kind} on {host.name}"] = host.start(kind, f"{BIN}/lightvision", "worker", *options)
 

@@ -37,7 +37,6 @@ stages:
     deps: [stages/prepare.txt, stages/core]
     outs: [data/train]
     metrics: [metrics/prepare.json: {cache: false}]
-    meta: {pool: cpu}
   describe:
     cmd: python -m tests.cluster.toy describe --train data/train --card reports/data.html
     params: [augment, seed]
