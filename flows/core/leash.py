@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import psutil
+
 PATIENCE = 10.0  # seconds from being asked to being killed
 AFTER = 5.0  # seconds in which the system takes away what was killed
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -41,6 +43,7 @@ def leashed(
         start_new_session=True,
         pass_fds=inherited,
     )
+    threading.Thread(target=_clear_after, args=(process,), daemon=True).start()
     try:
         yield process
     finally:
@@ -53,6 +56,15 @@ def leashed(
             process.wait()
 
 
+def _clear_after(process: "subprocess.Popen[str]") -> None:
+    """The process between may be killed, too; what it started is in its session."""
+    process.wait()
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == process.pid:
+                os.kill(pid, signal.SIGKILL)
+
+
 def main(command: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, _leave)
     if sys.platform == "linux":  # orphans of the command come here, where they are counted and taken away
@@ -61,7 +73,7 @@ def main(command: Sequence[str]) -> NoReturn:
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
         close_fds=False,  # a lock that is handed down is held to the end
         preexec_fn=lambda: _die_with(starter),
     )

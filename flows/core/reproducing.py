@@ -45,6 +45,7 @@ def carry_out(order: Order) -> Outcome:
         settings["cache"]["dir"] = Repo(str(order.project)).cache.local.path
     settings = {**settings, "core": {**settings.get("core", {}), "autostage": False, "check_update": False}}
     with Repo(config=settings) as repo:
+        repo.scm_context.quiet = True
         name = repo.config["core"].get("remote")
         if not name and not order.project:
             outcome.trouble = "the project has no default DVC remote, by which hosts could share data"

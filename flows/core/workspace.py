@@ -145,7 +145,8 @@ def reproduce(host: Host, work: Work, folder: Path, lock: int, tell: Tell) -> tu
         status = process.wait()
     written = order.with_suffix(".outcome")
     if not written.exists():
-        raise HostTrouble(f"DVC was ended by signal {status - KILLED}" if status > KILLED else f"DVC: {last}")
+        number = -status if status < 0 else status - KILLED
+        raise HostTrouble(f"DVC was ended by signal {number}" if number > 0 else f"DVC: {last}")
     return Outcome.model_validate_json(written.read_text(encoding="utf-8")), last
 
 
