@@ -176,9 +176,9 @@ class Coordinator:
         accepted = self._ledger.accept(task.job, rev)
         self._missing -= accepted
         done = [stage for stage in task.stages if self._key(task.job, stage) in accepted]
-        task.stages = [stage for stage in task.stages if stage not in done]
         if done:
             self._tell(f"{self._title(task)}: {', '.join(done)} done")
+        task.stages = [stage for stage in task.stages if stage not in done]
 
     # --------------------------------------------------------------------------------------------------- judging
 
@@ -206,8 +206,8 @@ class Coordinator:
     def _break(self, task: Task, reason: str) -> None:
         for stage in task.stages:
             self._broken.setdefault(self._key(task.job, stage), reason)
-        task.stages = []
         self._tell(f"{self._title(task)}: {reason}")
+        task.stages = []
 
     def _make_anew(self, task: Task, path: str) -> None:
         """What lies in the remote is not what was made: whoever still has it, or can make it, is asked for it."""
