@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -186,23 +187,45 @@ class Supervisor:
         )
 
     def _stop(self, places: Sequence[Place]) -> None:
-        """Prefect ends a worker's jobs with it; what does not heed that is killed, with all it has started."""
+        """Jobs first, while their workers are held still: a job that is asked to end can tell the server so itself,
+        while a worker that is asked to end kills it without a word. What does not heed that is killed."""
         children = [one.child for one in places if one.child]
         below = [process for child in children for process in _below(child.pid)]
+        for number in (signal.SIGSTOP, signal.SIGTERM):
+            for child in children:
+                child.send_signal(number)
+        _end(below)
         for child in children:
-            child.terminate()
-        end = time.monotonic() + PATIENCE
+            child.send_signal(signal.SIGCONT)
         for child in children:
             try:
-                child.wait(max(0.0, end - time.monotonic()))
+                child.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        for process in below:
-            if process.is_running():
-                process.kill()
         for one in places:
             one.child = None
+
+
+def _end(jobs: Sequence[psutil.Process]) -> None:
+    """The process of each job ends what it has started."""
+    end = time.monotonic() + PATIENCE
+    for process in jobs:
+        with suppress(psutil.NoSuchProcess):
+            if process.parent() not in jobs:
+                process.terminate()
+    while any(map(_lives, jobs)) and time.monotonic() < end:
+        time.sleep(LOOK / 10)
+    for process in jobs:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _below(pid: int) -> list[psutil.Process]:
