@@ -16,7 +16,8 @@ PIPELINE = """
 stages:
   draw:
     cmd: >-
-      mkdir -p data/drawn && cat raw/* src/draw/*.txt > data/drawn/all.txt && grep ^seed params.yaml >> data/drawn/all.txt
+      mkdir -p data/drawn && cat raw/* src/draw/*.txt > data/drawn/all.txt
+      && grep ^seed params.yaml >> data/drawn/all.txt
     meta: {pool: cpu}
     params: [seed]
     deps: [raw, src/draw]
