@@ -58,8 +58,13 @@ def named(name: str) -> Run | None:
         raise Refusal(f"{len(found)} experiments are called {name}: name one by its commit, {told}")
     if found:
         return of_experiment(found[0])
-    rev = _git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}").strip()
+    rev = resolve(name)
     return of_commit(rev) if rev else None
+
+
+def resolve(name: str) -> str:
+    """The commit that git knows by this name, or nothing."""
+    return _git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}").strip()
 
 
 def known() -> list[Experiment]:
@@ -69,7 +74,7 @@ def known() -> list[Experiment]:
 
 
 def commit(revision: str) -> str:
-    found = _git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
+    found = resolve(revision)
     if not found:
         raise Refusal(f"git knows no commit {revision} here")
     return found
@@ -91,7 +96,7 @@ def of_workspace() -> Run:
 
 def _run(name: str, rev: str, get: Callable[[str], str]) -> Run:
     row = Row(name, rev, FINISHED, False, _yaml(rev, "params.yaml"), {})
-    stages = _stages(rev)
+    stages = dag(rev)
     metrics: dict[str, Any] = {}
     lacks: dict[str, str] = {}
     for stage in METRICS:
@@ -139,7 +144,7 @@ def _maker(path: str, stages: Mapping[str, Stage]) -> Stage | None:
     return next((stage for stage in stages.values() if path in stage.outs), None)
 
 
-def _stages(rev: str) -> Mapping[str, Stage]:
+def dag(rev: str) -> Mapping[str, Stage]:
     """As its own dvc.yaml tells them: today's may name other files and parameters."""
     held = content(rev, "dvc.yaml")
     if held is None:
@@ -148,6 +153,10 @@ def _stages(rev: str) -> Mapping[str, Stage]:
         path = Path(folder) / "dvc.yaml"
         path.write_bytes(held)
         return pipeline.read(path)
+
+
+def parameters(rev: str) -> dict[str, Any]:
+    return _yaml(rev, "params.yaml")
 
 
 def _yaml(rev: str, path: str) -> dict[str, Any]:

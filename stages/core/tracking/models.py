@@ -90,5 +90,5 @@ def _add(client: "MlflowClient", run_id: str, path: Path, event: Register, origi
         pip_requirements=requirements,  # stated, because MLflow would start the model to find them out
     )
     facts = {"accuracy": str(event.accuracy), "bytes": str(event.bytes), "gates": json.dumps(event.gates)}
-    facts["judged_on"] = event.judged_on
+    facts |= {"judged_on": event.judged_on, "artifact": f"{event.artifact}/{event.file}"}
     register_model(logged.model_uri, event.model, tags={**facts, **origin})
