@@ -5,7 +5,21 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightvision import ablation, bench, best, check, compare, data, lineage, models, study, sweep, worker
+from lightvision import (
+    ablation,
+    bench,
+    best,
+    check,
+    compare,
+    data,
+    lineage,
+    models,
+    reproduce,
+    search,
+    study,
+    sweep,
+    worker,
+)
 from stages.core.running.errors import Refusal
 
 Add = Callable[[Any, str], None]
@@ -16,10 +30,12 @@ ALONE: Mapping[str, Add] = {
     "study": study.add,
     "sweep": sweep.add,
     "ablation": ablation.add,
+    "search": search.add,
     "best": best.add,
     "compare": compare.add,
     "check": check.add,
     "lineage": lineage.add,
+    "reproduce": reproduce.add,
     "worker": worker.add,
 }
 

@@ -39,12 +39,7 @@ def add(members: Any, action: str) -> None:
         "best. Without limits, those of report.budget in params.yaml. Exit status 1 where none does."
     )
     parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--max-mb", type=float, metavar="N", help="megabytes, which are millions of bytes")
-    parser.add_argument("--max-ms", type=float, metavar="N", help="milliseconds a picture, at one thread")
-    parser.add_argument("--max-macs", type=float, metavar="N", help="multiply-accumulates a picture, such as 3e6")
-    parser.add_argument("--max-joules", type=float, metavar="N", help="a picture")
-    parser.add_argument("--max-drop", type=float, metavar="N", help="points of the teacher's accuracy on val")
-    parser.add_argument("--min-accuracy", type=float, metavar="N", help="per cent, on val")
+    add_limits(parser)
     parser.add_argument("--rev", action="append", metavar="COMMIT", help="whose experiments; all if not given")
     parser.add_argument(
         "--mlflow", metavar="URI", help="where MLflow is; MLFLOW_TRACKING_URI or mlflow.db if not given"
@@ -53,17 +48,35 @@ def add(members: Any, action: str) -> None:
     parser.set_defaults(run=run)
 
 
-def run(
-    max_mb: float | None,
-    max_ms: float | None,
-    max_macs: float | None,
-    max_joules: float | None,
-    max_drop: float | None,
-    min_accuracy: float | None,
-    rev: list[str] | None,
-    mlflow: str | None,
-    no_mlflow: bool,
-) -> int:
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-mb", type=float, metavar="N", help="megabytes, which are millions of bytes")
+    parser.add_argument("--max-ms", type=float, metavar="N", help="milliseconds a picture, at one thread")
+    parser.add_argument("--max-macs", type=float, metavar="N", help="multiply-accumulates a picture, such as 3e6")
+    parser.add_argument("--max-joules", type=float, metavar="N", help="a picture")
+    parser.add_argument("--max-drop", type=float, metavar="N", help="points of the teacher's accuracy on val")
+    parser.add_argument("--min-accuracy", type=float, metavar="N", help="per cent, on val")
+
+
+def run(rev: list[str] | None, mlflow: str | None, no_mlflow: bool, **limits: float | None) -> int:
+    budget = budgeted(**limits)
+    if budget is None:
+        budget = settings().report.budget
+        print("no limits on the command line: those of report.budget in params.yaml")
+    files = gather(sure(revisions.every(rev or [])), mlflow, not no_mlflow)
+    tell_apart([file.run for file in files])
+    Console().print(table(files, budget))
+    return told(files, budget)
+
+
+def budgeted(
+    max_mb: float | None = None,
+    max_ms: float | None = None,
+    max_macs: float | None = None,
+    max_joules: float | None = None,
+    max_drop: float | None = None,
+    min_accuracy: float | None = None,
+) -> params.Budget | None:
+    """What the command line limits, if anything."""
     if min_accuracy is not None and 0 < min_accuracy <= 1:
         raise Refusal(f"--min-accuracy is per cent: {min_accuracy * 100:g}, not {min_accuracy:g}")
     asked = {
@@ -74,15 +87,7 @@ def run(
         "accuracy": None if min_accuracy is None else min_accuracy / 100,
         "drop": None if max_drop is None else max_drop / 100,
     }
-    if any(limit is not None for limit in asked.values()):
-        budget = params.limits(asked, "the command line")
-    else:
-        budget = settings().report.budget
-        print("no limits on the command line: those of report.budget in params.yaml")
-    files = gather(sure(revisions.every(rev or [])), mlflow, not no_mlflow)
-    tell_apart([file.run for file in files])
-    Console().print(table(files, budget))
-    return told(files, budget)
+    return params.limits(asked, "the command line") if any(limit is not None for limit in asked.values()) else None
 
 
 def sure(found: Iterable[Run]) -> list[Run]:
