@@ -282,16 +282,14 @@ def begun(api: httpx.Client, name: str) -> str:
     deployment = api.get(f"deployments/name/{name}").json()
     work = dict.fromkeys(("repository", "start", "start_ref", "target", "title", "experiment"), "none")
     parameters = {"work": work | {"stages": []}} if name.startswith("job") else {}
-    answer = api.post(f"deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters})
-    assert answer.is_success, answer.text
-    run = answer.json()["id"]
+    run = post(api, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}).json()["id"]
     for kind in ("PENDING", "RUNNING"):
         put(api, run, {"type": kind})
     return run
 
 
 def put(api: httpx.Client, run: str, state: dict[str, str]) -> None:
-    answer = api.post(f"flow_runs/{run}/set_state", json={"state": state}).json()
+    answer = post(api, f"flow_runs/{run}/set_state", {"state": state}).json()
     assert answer["status"] == "ACCEPT", answer
 
 
@@ -305,4 +303,17 @@ def beat(api: httpx.Client, run: str) -> None:
     event = {"id": str(uuid4()), "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     event |= {"event": "prefect.flow-run.heartbeat", "payload": {}}
     event |= {"resource": {"prefect.resource.id": f"prefect.flow-run.{run}"}, "related": [tag]}
-    assert api.post("events", json=[event]).is_success
+    post(api, "events", [event])
+
+
+def post(api: httpx.Client, path: str, content: object) -> httpx.Response:
+    """Where SQLite is busy the server says so, and Prefect's clients ask again."""
+    answers: list[httpx.Response] = []
+
+    def served() -> bool:
+        answers.append(api.post(path, json=content))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait(served, 60)
+    assert answers[-1].is_success, answers[-1].text
+    return answers[-1]
