@@ -26,6 +26,7 @@ from stages.core import words
 TYPE = "table"
 TABLE, FAILED = "sweep-", "failed-"  # begin the artifacts' keys; a sweep's name follows
 PAUSE = 10.0  # seconds between two tables
+AGAIN = 60.0  # seconds after which the time that is left is told anew
 ROWS = 200  # that a browser still shows well
 LAST = 3.0  # seconds in which MLflow may still say where its pages are
 ABOUT = (
@@ -42,31 +43,23 @@ class Leaderboard:
         self._pages, self._pace = Pages(), Pace()
         self._worth: dict[str, Worth] = {}
         self._made: dict[str, UUID] = {}
-        self._shown: dict[str, dict[str, Any]] = {}
-        self._when = float("-inf")
+        self._shown: list[dict[str, Any]] = []
+        self._looked = self._wrote = float("-inf")
 
     def show(self, coordinator: Coordinator, last: bool = False) -> None:
         now = time.monotonic()
-        if not last and now - self._when < PAUSE:
+        if not last and now - self._looked < PAUSE:
             return
-        self._when = now
+        self._looked = now
         self._pace.see(coordinator.done, now)
         found = standings.standings(coordinator, lambda name, point: self._once(coordinator, name, point))
-        summary = standings.summary(coordinator, found, self._pace, now)
         self._pages.look([one.point for one in found[:ROWS] if one.group is standings.Group.FINISHED])
         if last:
             self._pages.wait(LAST)
-        reasons = failures(coordinator)
-        told = [summary.told, *([f"Failed points: {FAILED}{self._name}"] if reasons else []), ABOUT]
-        if len(found) > ROWS:
-            told.insert(1, f"The first {ROWS} of {words.plural(len(found), 'point')}")
-        try:
-            if reasons:
-                self._write(FAILED, reasons, f"{len(reasons):,} of {words.plural(len(found), 'point')} failed")
-            self._write(TABLE, rows(found[:ROWS], self._pages), "\n\n".join(told), told_to_watch(summary))
-        except httpx.HTTPError as error:
-            get_run_logger().warning(f"the table is not shown: {error}")
-            self._made.clear()
+        table = rows(found[:ROWS], self._pages)
+        if last or table != self._shown or now - self._wrote > AGAIN:
+            self._shown, self._wrote = table, now
+            self._write(coordinator, standings.summary(coordinator, found, self._pace, now))
 
     def _once(self, coordinator: Coordinator, name: str, point: Point) -> Worth:
         if name not in self._worth:
@@ -74,35 +67,47 @@ class Leaderboard:
             self._worth[name] = standings.worth(lambda path: repository.read(point.rev, path), point.asked.keys)
         return self._worth[name]
 
-    def _write(
-        self, kind: str, table: Sequence[Mapping[str, Any]], description: str, facts: Mapping[str, str] | None = None
-    ) -> None:
+    def _write(self, coordinator: Coordinator, summary: Summary) -> None:
+        reasons = failures(coordinator)
+        told = (
+            summary.told,
+            f"The first {ROWS} are shown." if summary.all > ROWS else "",
+            f"Why points failed: {FAILED}{self._name}." if reasons else "",
+            ABOUT,
+        )
+        try:
+            if reasons:
+                self._put(FAILED, reasons, summary.counts, {})
+            self._put(TABLE, self._shown, "\n\n".join(filter(None, told)), told_to_watch(summary))
+        except httpx.HTTPError as error:
+            get_run_logger().warning(f"the table is not shown: {error}")
+            self._made.clear()
+
+    def _put(self, kind: str, table: Sequence[Mapping[str, Any]], description: str, facts: dict[str, str]) -> None:
         """The same artifact as long as a coordinator lives: a server would keep a version for each change."""
-        content = {"data": json.dumps(table), "description": description, "metadata_": dict(facts or {})}
-        if kind in self._made and content == self._shown[kind]:
-            return
+        content = {"data": json.dumps(table), "description": description, "metadata_": facts}
         with get_client(sync_client=True) as client:
             if kind in self._made:
                 client.update_artifact(self._made[kind], ArtifactUpdate(**content))
-            else:
-                run = UUID(flow_run.id) if flow_run.id else None
-                new = ArtifactCreate(key=f"{kind}{self._name}", type=TYPE, flow_run_id=run, **content)
-                self._made[kind] = client.create_artifact(new).id
-        self._shown[kind] = content
+                return
+            run = UUID(flow_run.id) if flow_run.id else None
+            new = ArtifactCreate(key=f"{kind}{self._name}", type=TYPE, flow_run_id=run, **content)
+            self._made[kind] = client.create_artifact(new).id
 
 
 def rows(found: Sequence[Standing], pages: Pages) -> list[dict[str, Any]]:
-    """Numbers first: a browser shows the left of a wide table."""
-    known = {one.point: page for one in found if (page := pages.of(one.point))}
+    """Numbers first: a browser shows the left of a wide table. Addresses are bare, since not all of its pages know
+    Markdown in tables."""
+    linked = any(pages.of(one.point) for one in found)
     return [
         {
             "point": one.point,
             "val accuracy": "" if one.worth.accuracy is None else words.percent(one.worth.accuracy),
             "bytes": "" if one.worth.bytes is None else words.whole(one.worth.bytes),
             "milliseconds": one.worth.milliseconds,
-            **({"MLflow": f"[run]({known[one.point]})" if one.point in known else ""} if known else {}),
             "state": one.state,
             "what": one.about,
+            **({"MLflow": pages.of(one.point)} if linked else {}),
         }
         for one in found
     ]
@@ -117,7 +122,7 @@ def failures(coordinator: Coordinator) -> list[dict[str, str]]:
 
 
 def told_to_watch(summary: Summary) -> dict[str, str]:
-    return {name: f"{number:g}" for name, number in asdict(summary).items()}
+    return {name: str(number) for name, number in asdict(summary).items()}
 
 
 def heard(facts: Mapping[str, str]) -> Summary:

@@ -81,7 +81,7 @@ def _bars(summary: Summary) -> Table:
 
 def _jobs(jobs: Sequence[AtWork]) -> Table:
     more = f", {TOP} of {len(jobs)}" if len(jobs) > TOP else ""
-    table = _table(f"at work{more}", ("job", "host", "attempt", "for", "", ""))
+    table = _table(f"at work{more}", ("job", "host", "attempt", "for", "", ""), "job")
     for job in jobs[:TOP]:
         bar = "" if job.percent is None else ProgressBar(100, job.percent, BAR // 4)
         table.add_row(*map(Text, (job.title, job.host, job.attempt, job.took)), bar, Text(job.told))
@@ -89,14 +89,16 @@ def _jobs(jobs: Sequence[AtWork]) -> Table:
 
 
 def _best(best: Sequence[Mapping[str, str]]) -> Table:
-    table = _table("the best on val", BEST)
+    table = _table("the best on val", BEST, "what")
     for row in best[:TOP]:
         table.add_row(*(Text(row[column]) for column in BEST))
     return table
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
-    for column in columns:
-        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+def _table(title: str, columns: Sequence[str], long: str) -> Table:
+    """One column gives way where the terminal is narrow."""
+    table = Table(title=title, title_justify="left", box=None, expand=True)
+    for name in columns:
+        justify = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=True, ratio=1 if name == long else None)
     return table
