@@ -17,7 +17,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.core import params
 from stages.core.running import command, files, progress
@@ -25,7 +25,9 @@ from stages.core.running.command import Input, Output
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import Run
 from stages.core.running.sources import ROOT
-from tests.cluster.hosts import Host
+
+if TYPE_CHECKING:
+    from tests.cluster.hosts import Host
 
 HELD, FAILS = 1e9, -1.0  # paces: until another one is told; the stage says no
 BYTES = 200_000  # of an output
@@ -278,7 +280,7 @@ def contents() -> Iterator[tuple[str, str]]:
         yield f"stages/{name}.txt", f"the code of {name}\n"
 
 
-def begin(person: Host, git: str, remote: str) -> Path:
+def begin(person: "Host", git: str, remote: str) -> Path:
     """Committed and pushed by a person, with nothing run yet."""
     folder = person.home / "project"
     person.run("git", "clone", "-q", git, str(folder))

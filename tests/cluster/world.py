@@ -223,6 +223,7 @@ class World:
         srv.mkdir(parents=True)
         (srv / "dvc").mkdir()
         _shell("git", "init", "-q", "--bare", "-b", "main", str(srv / "project.git"))
+        _shell("git", "-C", str(srv / "project.git"), "config", "core.logAllRefUpdates", "always")
         self.add("server")
         self.sshd()
         self.start_mlflow()
