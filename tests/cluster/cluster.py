@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,15 +29,18 @@ class Cluster:
     workers: dict[str, Program] = field(default_factory=dict)
 
     def begin(self) -> "Cluster":
-        """As docs/cluster.md has it done by hand."""
-        self.project = toy.begin(self.world.person, self.world.git, self.world.remote)
+        toy.begin(self.world.person, self.world.git, self.world.remote)
         self.references = self._local_runs()
+        self.staff_all()
+        return self
+
+    def staff_all(self) -> None:
+        """As docs/cluster.md has it done by hand."""
         person = self.world.person
         person.run("python", "-m", "flows.setup", cwd=ROOT)
         person.run(f"{BIN}/prefect", "--no-prompt", "deploy", "--all", cwd=ROOT)
         for host in self.world.workers:
             self.staff(host)
-        return self
 
     def staff(self, host: Host) -> None:
         """Its workers, which are there once their pools know them."""
@@ -67,7 +69,7 @@ class Cluster:
         content = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "name": name}
         return self.ask("POST", f"deployments/{deployment['id']}/create_flow_run", content)["id"]
 
-    def outcome(self, run: str, timeout: float = 240.0) -> Mapping[str, Any]:
+    def outcome(self, run: str, timeout: float = 400.0) -> Mapping[str, Any]:
         """Its last state."""
 
         def over() -> Mapping[str, Any] | None:
@@ -90,7 +92,7 @@ class Cluster:
 
     # ----------------------------------------------------------------------------------------------- watching
 
-    def reaches(self, stage: str, count: int = 1, epoch: int = 1, timeout: float = 120.0) -> list[toy.Execution]:
+    def reaches(self, stage: str, count: int = 1, epoch: int = 1, timeout: float = 300.0) -> list[toy.Execution]:
         """Wait until so many processes of a stage are so far."""
 
         def there() -> list[toy.Execution]:
@@ -152,7 +154,6 @@ class Cluster:
         _empty(self.world.person.home, keep={".ssh", ".gitconfig", ".prefect", "project", "alone", "tmp", "var"})
         self.world.toy.forget()
         self.world.toy.pace(0.0)
-        self.began = time.time()
 
 
 def git(folder: Path, *words: str) -> str:

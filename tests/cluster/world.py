@@ -1,8 +1,8 @@
 """Several hosts and a server, on one machine: what a cluster is, with everything real but the distance.
 
-    python -m tests.cluster.world --gpus 2
+    python -m tests.cluster.world --gpus 2 --staffed
 
-makes one, says how it is used, and stays until Ctrl-C. The server has PostgreSQL, Prefect's and MLflow's servers, and
+makes one, with pools, deployments and workers, says how it is used, and stays until Ctrl-C. The server has PostgreSQL, Prefect's and MLflow's servers, and
 sshd, which gives git and DVC's remote over SFTP; each host has its own network, processes, name, home and folder for
 LightVision, and sees those of no other. As root, with Debian's packages (see hosts.PACKAGES).
 """
@@ -309,6 +309,7 @@ World {folder}
   hosts    {names}
 
   On a host:               {folder}/on gpu0 COMMAND ...    (sh, dvc, git, lightvision; begins in the host's home)
+  A sweep:                 {folder}/on person sh -c 'cd project; python -m flows.sweep --cluster --seeds 2 --name trial'
   How long epochs take:    echo '{{"*": 0.1, "prune": 2}}' > {pace}
   What ran:                cat {log}
   What programs say:       ls {folder}/logs
@@ -321,12 +322,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.world", description="Start hosts and a server.")
     parser.add_argument("--gpus", type=int, default=2, help="hosts called gpu0, gpu1 ...")
     parser.add_argument("--cpus", type=int, default=1, help="hosts called cpu0, cpu1 ...")
+    parser.add_argument("--staffed", action="store_true", help="with pools, deployments and workers")
     arguments = parser.parse_args()
     if reason := lacking():
         parser.error(reason)
     began = time.monotonic()
     with World(gpus=arguments.gpus, cpus=arguments.cpus) as world:
         project = toy.begin(world.person, world.git, world.remote)
+        if arguments.staffed:
+            from tests.cluster.cluster import Cluster  # which builds on this module
+
+            Cluster(world).staff_all()
         for host in world.hosts.values():
             (world.folder / "etc" / f"{host.name}.enter").write_text(
                 shlex.join(host.enter(["$@"])).replace("'$@'", '"$@"')
