@@ -2,9 +2,10 @@
 
     python -m tests.cluster.world --gpus 2 --staffed
 
-makes one, with pools, deployments and workers, says how it is used, and stays until Ctrl-C. The server has PostgreSQL, Prefect's and MLflow's servers, and
-sshd, which gives git and DVC's remote over SFTP; each host has its own network, processes, name, home and folder for
-LightVision, and sees those of no other. As root, with Debian's packages (see hosts.PACKAGES).
+makes one, with pools, deployments and workers, says how it is used, and stays until Ctrl-C. The server has PostgreSQL,
+Prefect's and MLflow's servers, and sshd, which gives git and DVC's remote over SFTP; each host has its own network,
+processes, name, home and folder for LightVision, and sees those of no other. As root, with Debian's packages (see
+hosts.PACKAGES).
 """
 
 import argparse
