@@ -34,6 +34,7 @@ class Ledger:
         self.repository = repository
         self.baseline = repository.sha(baseline)
         self._stages = truth.stages(repository, self.baseline)
+        self._order = list(truth.parents(self._stages))
         self._results: dict[str, Result] = {}
         self._above: dict[str, set[str]] = {}  # who rests on a result
 
@@ -103,7 +104,7 @@ class Ledger:
 
     def _commit(self, base: str, asked: Asked, names: Collection[str], message: str, left: Collection[str] = ()) -> str:
         """Stages that are `left` have no entry in dvc.lock: DVC believes one that tells of a dep which is no more."""
-        results = {name: self._results[asked.keys[name]] for name in truth.parents(self._stages) if name in names}
+        results = {name: self._results[asked.keys[name]] for name in self._order if name in names}
         blocks = truth.blocks(self.repository, base) | {name: result.block for name, result in results.items()}
         blocks = {name: block for name, block in blocks.items() if name not in left}
         changes: dict[str, bytes | None] = {truth.PARAMS: asked.params_text.encode()}

@@ -65,6 +65,7 @@ def measured(repository: Repository, rev: str, count: int) -> dict[str, object]:
         "jobs": len(jobs),
         "starts": len(starts),
         "seconds": {name: round(after - before, 3) for name, before, after in steps},
+        "processor_seconds": {who: round(sum(resource.getrusage(kind)[:2]), 1) for who, kind in PROCESSES.items()},
         "peak_rss_megabytes": {who: round(peak / 1024, 1) for who, peak in peaks.items()},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
         "versions": {name: version(name) for name in ("dvc", "ruamel.yaml", "pydantic")}

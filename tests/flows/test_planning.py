@@ -50,9 +50,8 @@ class Wish:
 def test_texts_are_those_of_dvc_byte_by_byte(sets: tuple[str, ...], anchored: bool, tmp_path: Path) -> None:
     original = (ROOT / "params.yaml").read_text()
     if anchored:
-        original = original.replace(
-            "seed: 0", "# first\nshared: &shared {a: [1, 2]}  # second\nseed: 0\nagain: *shared"
-        )
+        added = "# first\nshared: &shared {a: [1, 2]}  # second\nseed: 0\nagain: *shared"
+        original = original.replace("seed: 0", added, 1)
     (tmp_path / "params.yaml").write_text(original)
     apply_overrides(tmp_path / "params.yaml", list(sets))
     assert overriding.text(original, sets) == (tmp_path / "params.yaml").read_text()
