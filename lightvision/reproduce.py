@@ -108,8 +108,7 @@ def _same_storage(project: Path, folder: Path) -> None:
     cache = _output(_dvc("cache", "dir"), "DVC has no cache here").strip()
     _output(_dvc("cache", "dir", "--local", cache), "DVC takes no other cache", folder)
     for line in _output(_dvc("remote", "list"), "DVC lists no remotes here").splitlines():
-        name, url = line.split("\t")[:2]
-        url = url.removesuffix("(default)").strip()
+        name, url = line.removesuffix("(default)").strip().split(maxsplit=1)
         _output(_dvc("remote", "modify", "--local", name, "url", url), "DVC takes no other remote", folder)
 
 

@@ -143,7 +143,8 @@ def test_other_code_and_other_parameters_are_seen(project: Path, capsys: pytest.
         stream.write("# other\n")
     dvc("repro", "-q", "--force", "export")
     shell("git", "checkout", "-q", "make.py")
-    made_lineage.files.write_text(Path("params.yaml"), made_lineage.PARAMS.replace("seed: 0\nrate: 2", "seed: 1\nrate: 4"))
+    changed = made_lineage.PARAMS.replace("seed: 0\nrate: 2", "seed: 1\nrate: 4")
+    files.write_text(Path("params.yaml"), changed)
     commit()
     found = told(capsys, "HEAD", status=1)
     assert found["checks"]["code of the commit is what the stages ran"] is False
@@ -174,7 +175,7 @@ def test_without_cache_and_remote_the_lock_still_tells(project: Path, capsys: py
 
 
 def test_lock_that_is_not_committed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made_lineage.files.write_text(Path("params.yaml"), made_lineage.PARAMS.replace("rate: 2", "rate: 9"))
+    files.write_text(Path("params.yaml"), made_lineage.PARAMS.replace("rate: 2", "rate: 9"))
     dvc("repro", "-q")
     assert told(capsys, SHIPPED)["made"]["commit"].startswith("not committed")
     with pytest.raises(Refusal, match="not committed: commit it first"):
