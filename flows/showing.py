@@ -20,6 +20,7 @@ class Progress:
     stage: str = "job"
     began: float = 0.0
     first: int = 0
+    reached: int = 0
     told: float = float("-inf")
     logged: float = float("-inf")
     artifacts: dict[str, UUID] = field(default_factory=dict)
@@ -41,7 +42,10 @@ class Progress:
 
     def _reach(self, epoch: int, epochs: int) -> None:
         now = time.monotonic()
-        if not self.first or epoch < self.first:  # a stage may train several networks
+        if epoch <= self.reached:  # a stage may train several networks
+            self.first = 0
+        self.reached = epoch
+        if not self.first:
             self.began, self.first = now, epoch
         if now - self.told < PAUSE and epoch < epochs:
             return

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+FAILED = "failed: stage "  # said of a stage right after its own last word
+
 
 class Order(BaseModel):
     """`cache` is the host's, and `state` a folder that remembers hashes of what is in it.

@@ -21,7 +21,7 @@ from dvc_data.hashfile.state import State
 from dvc_objects.errors import ObjectFormatError
 
 from flows.core import remote
-from flows.core.order import Order, Outcome
+from flows.core.order import FAILED, Order, Outcome
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -150,15 +150,16 @@ def _run(repo: Repo, stage: str, outcome: Outcome) -> bool:
         repo.reproduce(stage, single_item=True)  # pyright: ignore[reportArgumentType]
     except DvcException as error:
         outcome.failed = stage
-        for cause in _causes(error):
-            found = STATUS.search(str(cause))
-            if found:
-                outcome.status = int(found[1])
-                return False
-            if isinstance(cause, OSError):
-                outcome.trouble = f"{cause.strerror or cause}: {cause.filename or stage}"
-                return False
-        print(f"{stage}: {error.__cause__ or error}", flush=True)
+        causes = list(_causes(error))
+        statuses = [int(found[1]) for cause in causes if (found := STATUS.search(str(cause)))]
+        trouble = next((cause for cause in causes if isinstance(cause, OSError)), None)
+        if statuses:
+            outcome.status = statuses[0]
+        elif trouble:
+            outcome.trouble = f"{trouble.strerror or trouble}: {trouble.filename or stage}"
+        else:
+            print(f"{stage}: {error.__cause__ or error}", flush=True)
+        print(FAILED + stage, flush=True)
         return False
     outcome.finished.append(stage)
     return True

@@ -19,7 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from flows.core import leash
-from flows.core.order import Order, Outcome
+from flows.core.order import FAILED, Order, Outcome
 from flows.core.repository import Repository, Unreachable
 from flows.core.work import Work
 from lightvision.host import Host, take
@@ -132,22 +132,25 @@ def sweep(host: Host) -> None:
 
 
 def reproduce(host: Host, work: Work, folder: Path, lock: int, tell: Tell) -> tuple[Outcome, str]:
-    """What became of the stages, and the last line that was said."""
+    """What became of the stages, and the last word of the one that failed."""
     order = folder.parent / "order"
     content = Order(stages=work.stages, cache=host.cache, state=host.folder, project=project(work), patience=patience())
     order.write_text(content.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-P", "-m", "flows.core.reproducing", str(order)]
-    last = ""
+    last = word = ""
     with leash.leashed(command, folder, _environment(host, work, folder), [lock]) as process:
         for line in filter(None, map(str.rstrip, process.stdout or ())):
-            tell(line)
-            last = line
+            if line.startswith(FAILED):
+                word = last
+            else:
+                tell(line)
+                last = line
         status = process.wait()
     written = order.with_suffix(".outcome")
     if not written.exists():
         number = -status if status < 0 else status - KILLED
         raise HostTrouble(f"DVC was ended by signal {number}" if number > 0 else f"DVC: {last}")
-    return Outcome.model_validate_json(written.read_text(encoding="utf-8")), last
+    return Outcome.model_validate_json(written.read_text(encoding="utf-8")), word
 
 
 def _environment(host: Host, work: Work, folder: Path) -> Mapping[str, str]:
