@@ -69,10 +69,10 @@ class Pursuit:
     def finished(self) -> Point | None:
         return self._coordinator.points[self._finished.name] if self._finished else None
 
-    def told(self, rev: str, stage: str) -> Mapping[str, Any] | None:
-        """Metrics of an experiment."""
-        held = self._coordinator.repository.read(rev, f"metrics/{stage}.json")
-        return None if held is None else json.loads(held)
+    def told(self, point: Point, stage: str) -> Mapping[str, Any] | None:
+        """Metrics of an experiment; of stages that were not asked for it holds its baseline's."""
+        held = self._coordinator.repository.read(point.rev, f"metrics/{stage}.json")
+        return json.loads(held) if held and stage in point.asked.keys else None
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -110,15 +110,15 @@ class Pursuit:
         if point.fate is Fate.FAILED:
             return Outcome(reason=point.reason)
         try:
-            return Outcome(self.files(point.rev, self._target))
+            return Outcome(self._files(point))
         except Refusal as refusal:
             return Outcome(reason=str(refusal))
 
-    def files(self, rev: str, target: str) -> tuple[Candidate, ...]:
-        exported = self.told(rev, EXPORT)
+    def _files(self, point: Point) -> tuple[Candidate, ...]:
+        exported = self.told(point, EXPORT)
         if exported is None:
             raise Refusal("it has no metrics/export.json")
-        return measured(exported, self.told(rev, BENCHMARK) if target == BENCHMARK else None)
+        return measured(exported, self.told(point, BENCHMARK))
 
 
 def _points(entries: Sequence[Entry]) -> list[Entry]:

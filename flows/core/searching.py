@@ -204,16 +204,10 @@ def _sampler(plan: Plan) -> TPESampler:
         return TPESampler(
             seed=plan.seed,
             n_startup_trials=spread(plan.points),
-            gamma=_good,
             multivariate=True,
             constant_liar=True,
             constraints_func=_constraints,
         )
-
-
-def _good(heard: int) -> int:
-    """How many count as good: more than Optuna's tenth, which is one or two of so few points."""
-    return math.ceil(heard / 4)
 
 
 def _constraints(trial: FrozenTrial) -> Sequence[float]:

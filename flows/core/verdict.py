@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.core.coordinator import Fate
+from flows.core.coordinator import Fate, Point
 from flows.core.pursuit import BENCHMARK, TIMED, Pursuit
 from flows.core.searching import Entry, front
 from stages.core import choosing, statistics, words
@@ -57,7 +57,7 @@ def conclude(pursuit: Pursuit, choice: Choice | None, confidence: float, command
         if choice.found
         else f"none of the {counted} keeps to the budget; {name} is nearest",
         *(f"  {line.said}" for line in lines),
-        *_known(pursuit, experiment.rev, choice.file, confidence),
+        *_known(pursuit, experiment, choice.file, confidence),
         *([f"  not timed: {point.reason}"] if point is not experiment else []),
         f"  parameters: {' '.join(sets) or 'as they are in params.yaml'}",
         *_wrong(pursuit),
@@ -81,7 +81,7 @@ def _counted(pursuit: Pursuit) -> str:
     first, last = pursuit.search.rungs[0], pursuit.search.answers
     tried = sum(not entry.is_void for entry in first)
     told = words.plural(tried, "point")
-    return told if len(pursuit.search.plan.rungs) == 1 else f"{told}, of which {len(last)} ran in full,"
+    return told if len(pursuit.search.plan.rungs) == 1 else f"{told}, {len(last)} of them in full"
 
 
 def _wrong(pursuit: Pursuit) -> list[str]:
@@ -95,8 +95,8 @@ def _wrong(pursuit: Pursuit) -> list[str]:
     ]
 
 
-def _known(pursuit: Pursuit, rev: str, file: Candidate, confidence: float) -> list[str]:
-    prepared, benchmarked = pursuit.told(rev, "prepare"), pursuit.told(rev, BENCHMARK)
+def _known(pursuit: Pursuit, point: Point, file: Candidate, confidence: float) -> list[str]:
+    prepared, benchmarked = pursuit.told(point, "prepare"), pursuit.told(point, BENCHMARK)
     count = prepared["pictures"]["val"] if prepared else None
     told = f"  accuracy on val {words.percent(file.accuracy)}"
     if count:
