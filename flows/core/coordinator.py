@@ -183,7 +183,7 @@ class Coordinator:
     # --------------------------------------------------------------------------------------------------- judging
 
     def _judge(self) -> None:
-        for task in self._tasks.values():
+        for task in [*self._tasks.values()]:  # others are made for what was spoilt
             if not task.ticket or task.seen.stand not in OVER:
                 continue
             if task.stages:
