@@ -224,16 +224,16 @@ def _git(*words: str) -> str:
 
 
 def show(said: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """The files that no other beats, then the words."""
+    """The files that no other beats, what they were made with, then the words."""
     console = Console()
+    facts = [name for name in rows[0] if name != verdict.MADE_WITH] if rows else []
+    table = Table(*facts, title="files that no other beats in everything")
+    for row in rows:
+        table.add_row(*(row[name] for name in facts))
+    lines = [f"  {row[facts[0]]}: {row[verdict.MADE_WITH] or 'the defaults'}" for row in rows]
     if rows:
-        table = Table(title="files that no other beats in everything")
-        for column in rows[0]:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row.values())
         console.print(table)
-    for line in said:
+    for line in [*dict.fromkeys(lines), *said]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

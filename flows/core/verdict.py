@@ -11,6 +11,8 @@ from flows.core.searching import Entry, front
 from stages.core import choosing, statistics, words
 from stages.core.choosing import Candidate
 
+MADE_WITH = "parameters"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -127,9 +129,9 @@ def _row(pursuit: Pursuit, entry: Entry, file: Candidate, timed: bool, chosen: b
         "experiment": pursuit.point(entry).asked.name,
         "file": file.name,
         "bytes": words.whole(file.bytes),
-        "accuracy on val": words.percent(file.accuracy),
-        "drop, points": f"{file.drop * 100:.2f}",
+        "on val": words.percent(file.accuracy),
+        "drop": f"{file.drop * 100:.2f}",
         **({"milliseconds": words.milliseconds(file.milliseconds)} if timed else {}),
         "budget": f"{'keeps' if keeps else 'misses'}{', chosen' if chosen else ''}",
-        "parameters": " ".join(pursuit.search.sets(entry)),
+        MADE_WITH: " ".join(pursuit.search.sets(entry)),
     }
