@@ -33,8 +33,11 @@ stages:
     metrics: [metrics/learn.json: {cache: false}]
     plots: [metrics/curves/learn.csv: {cache: false}]
   cut:
-    cmd: mkdir -p metrics/curves && wc models/net > metrics/curves/cut.csv
+    cmd: >-
+      mkdir -p metrics/curves metrics/shapes && wc models/net > metrics/curves/cut.csv
+      && cp models/net metrics/shapes/$(wc -c < models/net).txt
     deps: [models/net]
+    outs: [metrics/shapes: {cache: false}]
     plots: [metrics/curves/cut.csv: {cache: false}]
   tell:
     cmd: cat metrics/curves/* metrics/learn.json > page.txt

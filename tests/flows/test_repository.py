@@ -110,7 +110,7 @@ def test_a_commit_is_what_git_makes_of_the_same_files(tree: Path, repository: Re
     later = repository.commit(first, [first], changes, "second\n\nand why\n", when=1_800_000_000)
     git(tree, "commit", "-q", "--amend", "--no-edit", "--reset-author", when=1_800_000_000)
     assert later == git(tree, "rev-parse", "HEAD")
-    tree_of_another = repository.commit(second, [first, later], {}, "a tree of its own\n")
+    tree_of_another = repository.commit(later, [first, later], {}, "a tree of its own\n")
     built = git(tree, "commit-tree", f"{later}^{{tree}}", "-p", first, "-p", later, "-m", "a tree of its own")
     assert tree_of_another == built
     assert "lightvision" not in git(repository.folder, "for-each-ref")
@@ -137,6 +137,18 @@ def test_two_at_once_and_one_of_them_is_first(tree: Path, repository: Repository
     assert won == list(repository.refs("refs/exps/*").values())
 
 
+def test_another_who_makes_the_same_is_no_rival(tree: Path, repository: Repository) -> None:
+    """It comes first while we push."""
+    hook = tree.parent / "server.git/hooks/update"
+    hook.write_text('#!/bin/sh\ngit update-ref "$1" "$3"\n')
+    hook.chmod(0o755)
+    first = git(tree, "rev-parse", "HEAD")
+    assert repository.create({"refs/exps/aa/bb/point": first}) == {"refs/exps/aa/bb/point": True}
+    hook.write_text(f'#!/bin/sh\ngit update-ref "$1" {repository.commit(first, [first], {}, "theirs")}\n')
+    repository.create({"refs/heads/other": repository.commit(first, [first], {}, "theirs")})
+    assert repository.create({"refs/exps/aa/bb/next": first}) == {"refs/exps/aa/bb/next": False}
+
+
 def test_what_others_push_is_fetched_and_what_they_delete_is_gone(tree: Path, repository: Repository) -> None:
     git(tree, "push", "-q", "origin", "HEAD:refs/exps/aa/bb/one", "HEAD:refs/exps/aa/bb/two")
     repository.fetch("refs/exps/*", "refs/heads/*")
@@ -147,7 +159,14 @@ def test_what_others_push_is_fetched_and_what_they_delete_is_gone(tree: Path, re
     git(tree, "push", "-q", "origin", ":refs/exps/aa/bb/one")
     repository.fetch("refs/exps/*")
     assert git(repository.folder, "for-each-ref", "--format=%(refname)", "refs/exps") == "refs/exps/aa/bb/two"
-    assert git(repository.folder, "rev-parse", "main") == git(tree, "rev-parse", "HEAD")
+    assert repository.read("main", "later.txt") is None
+    (tree / "later.txt").write_text("later")
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "second")
+    git(tree, "push", "-q", "origin", "main")
+    repository.fetch("refs/heads/*")
+    assert repository.sha("main") == git(tree, "rev-parse", "HEAD")
+    assert repository.read("main", "later.txt") == b"later"
 
 
 def test_a_branch_goes_on_only_from_where_it_was(tree: Path, repository: Repository) -> None:
