@@ -86,9 +86,9 @@ class MadeHands:
 
 
 class MadeSweep:
-    """Points `s-0`, `s-1` ...: prepare is everybody's, and done; what follows is one job for each point."""
+    """Points `s-0`, `s-1` ...: prepare is everybody's, and done; the rest is one job, or one for each stage."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, apart: bool = False) -> None:
         self.git, self.hands = MadeGit(), MadeHands()
         ledger = MadeLedger(self.git)
         ledger.done.add("prepare")
@@ -99,6 +99,7 @@ class MadeSweep:
             name="s",
             reach="nowhere",
             rules=Rules(attempts=9, ahead=10_000),
+            apart=apart,
             tell=lambda line: None,
         )
         self.coordinator.add([asked(number) for number in range(count)])

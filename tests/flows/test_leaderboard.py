@@ -152,6 +152,15 @@ def test_the_pace_is_of_jobs_that_ended_while_somebody_looked() -> None:
     assert summary.told == "6 finished, 3 waiting, 1 failed of 10 points; 18 jobs an hour, about 10 min left"
 
 
+def test_nobody_waits_for_what_follows_a_failure() -> None:
+    sweep, pace = MadeSweep(1, apart=True), Pace()
+    sweep.stands(0, Stand.FAILED, "no")
+    pace.see(0, 0.0)
+    pace.see(1, 100.0)
+    assert len(sweep.coordinator.makers) == 2  # export and benchmark, which nobody will be asked for
+    assert standings.summary(sweep.coordinator, [], pace, 100.0).left == 0
+
+
 def test_the_pace_forgets() -> None:
     pace = Pace()
     pace.see(0, 0.0)
@@ -199,11 +208,15 @@ def test_it_tells_only_what_changed_and_not_too_often(server: Server, monkeypatc
         now[0] += leaderboard.PAUSE / 2
     sweep.finish(0)
     board.show(sweep.coordinator)
+    sweep.finish(1)
     board.show(sweep.coordinator)
     assert updates == [120.0]
+    now[0] += leaderboard.PAUSE + 1
+    board.show(sweep.coordinator)
+    assert updates == [120.0, now[0]]
     now[0] += leaderboard.AGAIN + 1
     board.show(sweep.coordinator)
-    assert len(updates) == 2
+    assert len(updates) == 3
 
 
 def test_a_server_that_is_away_fails_nothing(server: Server) -> None:
