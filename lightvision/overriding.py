@@ -25,11 +25,10 @@ class File:
     def __init__(self, original: str) -> None:
         from dvc.utils.collections import to_omegaconf
         from dvc.utils.serialize import parse_yaml_for_update
-        from omegaconf import DictConfig, OmegaConf
 
+        self._original = original
         self._comments = cast(CommentedMap, parse_yaml_for_update(original, "params.yaml"))
-        self._config = DictConfig(to_omegaconf(self._comments), flags={"allow_objects": True})
-        OmegaConf.set_struct(self._config, value=True)
+        self._values = cast(dict[str, Any], to_omegaconf(self._comments))
         self._written: dict[tuple[Group, str], str] = {}
         whole, alone = tuple(self._comments), [(name,) for name in self._comments]
         as_it_is = self._changed(())
@@ -43,19 +42,27 @@ class File:
         return self._joined(self._changed(sets))
 
     def _changed(self, sets: Sequence[str]) -> dict[str, Any]:
+        """Only sections that are overridden go through Hydra, unless values refer to each other."""
         from dvc.utils.hydra import to_hydra_overrides
         from hydra._internal.config_loader_impl import ConfigLoaderImpl
         from hydra.errors import ConfigCompositionException, OverrideParseException
-        from omegaconf import OmegaConf
+        from omegaconf import DictConfig, OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        config = copy.deepcopy(self._config)
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(to_hydra_overrides(list(sets)), config)
-            changed = OmegaConf.to_object(config)
+            overrides = to_hydra_overrides(list(sets))
+            touched = {override.key_or_group.partition(".")[0] for override in overrides}
+            if any("${" in text for text in (self._original, *sets)):
+                touched |= self._values.keys()
+            sections = {name: section for name, section in self._values.items() if name in touched}
+            config = DictConfig(sections, flags={"allow_objects": True})
+            OmegaConf.set_struct(config, value=True)
+            ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
+            changed = cast(dict[str, Any], OmegaConf.to_object(config))
         except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
             raise Refusal(f"{error}: write it as `dvc exp run -S` takes it") from error
-        return {str(name): section for name, section in changed.items()} if isinstance(changed, dict) else {}
+        kept = {name: section for name, section in self._values.items() if name in changed or name not in touched}
+        return kept | changed
 
     def _joined(self, changed: Mapping[str, Any]) -> str:
         new = [(name,) for name in changed if name not in self._comments]
