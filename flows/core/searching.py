@@ -1,8 +1,9 @@
 """Where to look next: points whose files keep to a budget, found by what the points before them came to.
 
-Optuna proposes: a tree-structured Parzen estimator (Bergstra et al. 2011), all dimensions together, that keeps to
-constraints and holds what is still running for bad. A proposal knows the outcomes of all but the last `at_once` points,
-no matter who finishes first. So the same seed is the same search, and one that broke goes on by taking the same steps.
+Optuna proposes: a tree-structured Parzen estimator (Bergstra et al. 2011), each dimension by itself, since few points
+say little of them together; it keeps to constraints and holds what is still running for bad. A proposal knows the
+outcomes of all but the last `at_once` points, no matter who finishes first. So the same seed is the same search, and
+one that broke goes on by taking the same steps.
 """
 
 import math
@@ -28,6 +29,7 @@ PROMOTED = 1 / 3  # of a rung, that goes on (Jamieson and Talwalkar 2016)
 DRAWS = 20  # proposals of what was tried already, until one is drawn that was not
 FUTILE = 10  # times the points: combinations that params.yaml may refuse
 POINT = 0.01  # of accuracy
+HOPELESS = 1e6  # by which a point that failed misses the budget: where Optuna forgets failures, it comes back
 TIE = 1e-15  # accuracy that a byte is worth: none, but of two files as accurate the smaller one is better
 
 
@@ -159,7 +161,8 @@ class Search:
         if entry.trial is None or entry.outcome is None:
             return
         if not entry.outcome.files:
-            self._study.tell(entry.trial, state=TrialState.FAIL)
+            entry.trial.set_user_attr(BEYOND, [HOPELESS])
+            self._study.tell(entry.trial, 0.0)
             return
         guide = leading(entry.outcome.files)
         entry.trial.set_user_attr(BEYOND, beyond(guide, self.plan.budget))
@@ -204,7 +207,6 @@ def _sampler(plan: Plan) -> TPESampler:
         return TPESampler(
             seed=plan.seed,
             n_startup_trials=spread(plan.points),
-            multivariate=True,
             constant_liar=True,
             constraints_func=_constraints,
         )

@@ -100,9 +100,10 @@ def smallest(found: Sequence[Outcome], budget: params.Budget) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [DROP, BOTH])
 def test_smaller_files_than_chance_finds(budget: params.Budget) -> None:
+    """Half of 24 searches do better than half of as many draws."""
     searched, drawn = [], []
-    for seed in range(9):
-        entries = carry_out(Search(Plan(SPACE, budget, 40, 4, seed), DEFAULTS), formula)
+    for seed in range(24):
+        entries = carry_out(Search(Plan(SPACE, budget, 48, 4, seed), DEFAULTS), formula)
         searched.append(smallest([entry.outcome for entry in entries if entry.outcome], budget))
         chance = np.random.default_rng(seed)
         ats = [{one.set: one.at(chance.random()) for one in SPACE.dimensions} for _ in entries]
