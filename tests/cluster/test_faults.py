@@ -47,6 +47,8 @@ def test_host_and_coordinator_are_killed(cluster: Cluster) -> None:
     victim, _ = cluster.reaches("prune", count=2, epoch=0)
     with crashed(cluster, cluster.host_of(victim)):
         assert cluster.world.hosts["cpu0"].kill(ENGINE)
+        wait(lambda: cluster.state(run)["type"] == "CRASHED", "nobody sees that the coordinator crashed")
+        wait(lambda: cluster.state(run)["type"] != "CRASHED", "the coordinator does not start again", SILENCE)
         cluster.world.toy.pace(QUICK)
         assert cluster.outcome(run, SILENCE)["type"] == "COMPLETED"
     checks.whole(cluster, run)
@@ -149,9 +151,11 @@ def test_two_stages_on_one_gpu_take_turns(cluster: Cluster) -> None:
 def crashed(cluster: Cluster, host: Host) -> Iterator[None]:
     """A host without power, which then starts as it did before."""
     host.crash()
-    yield
-    cluster.world.boot(host)
-    cluster.staff(host)
+    try:
+        yield
+    finally:
+        cluster.world.boot(host)
+        cluster.staff(host)
 
 
 @contextmanager
