@@ -51,7 +51,7 @@ def test_host_and_coordinator_are_killed(cluster: Cluster) -> None:
         wait(lambda: cluster.state(run)["type"] != "CRASHED", "the coordinator does not start again", SILENCE)
         cluster.world.toy.pace(QUICK)
         assert cluster.outcome(run, SILENCE)["type"] == "COMPLETED"
-    checks.whole(cluster, run)
+    checks.whole(cluster, run, littered=(victim.host,))
 
 
 def test_two_coordinators_and_a_server_that_dies(cluster: Cluster) -> None:
