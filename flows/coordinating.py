@@ -7,18 +7,21 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect import get_run_logger, runtime
+from dvc.exceptions import DvcException
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
 
-from flows.core import planning, promoting, truth
+from flows.core import planning, promoting, remote, truth
 from flows.core.coordinator import Coordinator, Fate, Rules
 from flows.core.hands import Hands
 from flows.core.ledger import Ledger
-from flows.core.repository import Repository
+from flows.core.repository import Repository, Unreachable
 from flows.core.work import Wish
 from flows.hands import Deployed, cancel_tagged
 from flows.leaderboard import Leaderboard
@@ -49,6 +52,14 @@ class Site:
     reach: str
     rev: str
     hands: Hands
+    absent: Callable[[str, Collection[str]], Sequence[str]]  # outs of stages of a commit that others could not have
+
+
+def _absent(repository: Repository, rev: str, stages: Collection[str]) -> Sequence[str]:
+    try:
+        return remote.missing_at(repository, rev, stages)
+    except (DvcException, OSError) as error:
+        raise Unreachable(f"DVC's remote does not answer ({error})") from error
 
 
 def cluster(repository: str, rev: str, name: str, queue: str | None) -> Site:
@@ -57,8 +68,10 @@ def cluster(repository: str, rev: str, name: str, queue: str | None) -> Site:
     if not reach:
         raise Refusal(f"which repository? Set {REPOSITORY} where coordinators run, or the flow's parameter")
     opened = Repository.open(reach, Host.here().mirror(reach))
-    tags = ["lightvision", f"sweep:{name}", *([asked_by(runtime.flow_run.id)] if runtime.flow_run.id else [])]
-    return Site(opened, reach, commit(opened, rev), Deployed(tags, queue))
+    context = FlowRunContext.get()
+    asking = [asked_by(context.flow_run.id)] if context and context.flow_run else []
+    hands = Deployed(["lightvision", f"sweep:{name}", *asking], queue)
+    return Site(opened, reach, commit(opened, rev), hands, partial(_absent, opened))
 
 
 def asked_by(run: UUID | str) -> str:
@@ -118,6 +131,7 @@ def begin(order: Order, site: Site) -> Coordinator:
         rules=Rules(ahead=order.ahead),
         apart=bool(order.branch),
         tell=get_run_logger().info,
+        lacking=site.absent,
     )
     coordinator.recall()
     return coordinator

@@ -17,6 +17,7 @@ from prefect.states import Cancelling, Crashed
 from flows.core.hands import OVER, Seen, Stand, Ticket
 from flows.core.repository import Unreachable
 from flows.core.work import Work
+from flows.job import heard
 from stages.core.running.errors import Refusal
 
 DEPLOYMENTS = {"gpu": "job/gpu", "cpu": "job/cpu"}
@@ -125,7 +126,7 @@ class Here:
         seen = Seen(Stand.LOST, "it ended without a word")
         try:
             state = self._perform(work, slot)
-            seen = Seen(STANDS[state.type], state.message or "")
+            seen = Seen(STANDS[state.type], *heard(state.message or ""))
         finally:
             with self._changed:
                 self._seen[name] = seen
@@ -136,8 +137,8 @@ class Here:
 def _seen(run: FlowRun) -> Seen:
     if run.state is None:
         return Seen(Stand.WAITING)
-    host = (run.infrastructure_pid or "").partition(":")[0]
-    return Seen(STANDS[run.state.type], run.state.message or "", host)
+    reason, host = heard(run.state.message or "")
+    return Seen(STANDS[run.state.type], reason, host)
 
 
 def _is_stuck(run: FlowRun) -> bool:

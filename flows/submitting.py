@@ -77,7 +77,8 @@ def this_machine(slots: int) -> Site:
     """Within a flow; the commit is that of the folder where one works."""
     root = str(Path.cwd())
     repository = Repository.open(root, Host.here().mirror(root))
-    return Site(repository, root, coordinating.commit(repository, experiments.head()), Here(slots, _perform()))
+    rev = coordinating.commit(repository, experiments.head())
+    return Site(repository, root, rev, Here(slots, _perform()), absent=lambda rev, stages: ())
 
 
 def _perform() -> Callable[[Work, int], State]:

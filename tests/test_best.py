@@ -297,7 +297,7 @@ def test_an_mlflow_that_says_nothing_is_one_line(
     made_project.enter(told, monkeypatch)
     if not where:
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
-    assert best.run(5, None, None, None, None, None, None, where or None, no_mlflow=False) == 0
+    assert best.run(None, where or None, no_mlflow=False, max_mb=5) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if "MLflow" in line]
     assert reason in line
     assert line.endswith("DVC's experiments are looked at alone")

@@ -15,7 +15,9 @@ from flows.core.planning import Asked, Job
 from flows.core.promoting import EXPERIMENTS, Promote
 from flows.core.repository import Repository, Unreachable
 from flows.core.work import JOBS, Work
+from lightvision.experiments import NAMED
 from stages.core.running import pipeline
+from stages.core.running.errors import Refusal
 
 LOOK = 30.0  # seconds after which git is asked even if nobody says that something happened
 SHORT = 16  # digits of a job's key in refs
@@ -83,7 +85,6 @@ class Coordinator:
         self._tell, self._lacking = tell, lacking
         self._tasks: dict[str, Task] = {}
         self._broken: dict[str, str] = {}  # stage keys that will never be, and why
-        self._missing: set[str] = set()  # keys whose data is to be made anew
         self._known: set[str] = set()  # result commits that were looked at
         self._looked = float("-inf")
         self._stages = truth.stages(ledger.repository, ledger.baseline)
@@ -94,8 +95,8 @@ class Coordinator:
     def recall(self) -> None:
         """Whatever was finished before, by whatever sweep, and whatever workers have left since."""
         self._repository.fetch(f"{EXPERIMENTS}/*", f"{JOBS}/*")
-        for ref, rev in self._repository.refs(f"{EXPERIMENTS}/*").items():
-            if ref.count("/") == 4:  # others are DVC's own
+        for ref, rev in self._repository.refs(f"{EXPERIMENTS}/*", f"{JOBS}/*").items():
+            if ref.startswith(JOBS) or ref.count("/") == NAMED:
                 self._ledger.learn(rev)
 
     def add(self, asked: Iterable[Asked]) -> None:
@@ -173,8 +174,11 @@ class Coordinator:
         if absent := self._lacking(rev, task.stages):
             self._tell(f"{task.job.key[:SHORT]}: {absent[0]} is not in DVC's remote, so its result does not count")
             return
-        accepted = self._ledger.accept(task.job, rev)
-        self._missing -= accepted
+        try:
+            accepted = self._ledger.accept(task.job, rev)
+        except Refusal as refusal:
+            self._tell(f"{refusal}: it does not count")
+            return
         done = [stage for stage in task.stages if self._key(task.job, stage) in accepted]
         if done:
             self._tell(f"{self._title(task)}: {', '.join(done)} done")
@@ -213,7 +217,7 @@ class Coordinator:
         """What lies in the remote is not what was made: whoever still has it, or can make it, is asked for it."""
         asked = self._first(task.job)
         makers = [name for name, stage in self._stages.items() if _is_below(path, stage.outs)]
-        self._missing |= {asked.keys[name] for name in makers if name in asked.keys}
+        self._ledger.forget(asked.keys[name] for name in makers if name in asked.keys)
         for job in self._plan([asked], covered=self._covered()):
             self._tasks[f"{job.key} again"] = again = Task(job, list(job.stages))
             again.attempt = self._last_attempt(job)
@@ -282,7 +286,7 @@ class Coordinator:
 
     def __contains__(self, key: str) -> bool:
         """Whether the result of a stage's key is there to build on."""
-        return key in self._ledger.done and key not in self._missing
+        return key in self._ledger.done
 
     def _plan(self, asked: Sequence[Asked], covered: Collection[str]) -> list[Job]:
         return planning.jobs(self._stages, asked, _Either(self, covered), apart=self._apart)
