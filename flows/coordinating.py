@@ -17,7 +17,7 @@ from dvc.exceptions import DvcException
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
 
-from flows.core import planning, promoting, remote, truth
+from flows.core import planning, promoting, remote, tidying, truth
 from flows.core.coordinator import Coordinator, Fate, Rules
 from flows.core.hands import Hands
 from flows.core.ledger import Ledger
@@ -116,6 +116,8 @@ def coordinate(order: Order, site: Site) -> Coordinator:
         board.show(coordinator)
         time.sleep(POLL)
     board.show(coordinator, last=True)
+    with contextlib.suppress(Unreachable):
+        tidying.tidy(site.repository, time.time())
     return coordinator
 
 

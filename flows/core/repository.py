@@ -113,7 +113,7 @@ class Repository:
 
         Its time is the first parent's where none is given.
         """
-        when = self._time((*parents, tree_of)[0]) if when is None else when
+        when = self.time((*parents, tree_of)[0]) if when is None else when
         lines = b"".join(self._dictated(tree_of, parents, changes, message, when))
         return self._run("fast-import", "--quiet", told_it=lines).strip()
 
@@ -162,7 +162,8 @@ class Repository:
             self._trees[rev] = tree
         return self._trees[rev]
 
-    def _time(self, rev: str) -> int:
+    def time(self, rev: str) -> int:
+        """When a commit was made, in seconds."""
         return next(int(words[-2]) for words in self._header(rev) if words[0] == "committer")
 
     def _dictated(
