@@ -34,12 +34,12 @@ class Cluster:
         self.staff_all()
         return self
 
-    def staff_all(self) -> None:
+    def staff_all(self, hosts: Sequence[Host] | None = None) -> None:
         """As docs/cluster.md has it done by hand."""
         person = self.world.person
         person.run("python", "-m", "flows.setup", cwd=ROOT)
         person.run(f"{BIN}/prefect", "--no-prompt", "deploy", "--all", cwd=ROOT)
-        for host in self.world.workers:
+        for host in self.world.workers if hosts is None else hosts:
             self.staff(host)
 
     def staff(self, host: Host) -> None:

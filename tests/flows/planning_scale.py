@@ -18,6 +18,7 @@ from pathlib import Path
 from flows.core import planning, truth
 from flows.core.ledger import Ledger
 from flows.core.repository import Repository
+from flows.core.work import STARTS
 from stages.core.running import files
 from stages.core.running.sources import ROOT
 
@@ -35,7 +36,9 @@ class Wish:
 def main() -> None:
     count, out = int(sys.argv[1]), Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
-        repository = Repository.open(str(ROOT), Path(folder) / "mirror.git")
+        server = Path(folder) / "server.git"  # refs are pushed there
+        subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(server)], check=True)
+        repository = Repository.open(str(server), Path(folder) / "mirror.git")
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         found = measured(repository, head.stdout.strip(), count)
     files.write_text(out, json.dumps(found, indent=2) + "\n")
@@ -56,7 +59,12 @@ def measured(repository: Repository, rev: str, count: int) -> dict[str, object]:
     by_name = {one.name: one for one in asked}
     starts = {ledger.start(job, by_name[job.points[0]]) for job in jobs}
     times.append(time.perf_counter())
-    steps = zip(("expand", "jobs", "start commits"), times, times[1:], strict=False)
+    repository.create(dict(starts))
+    times.append(time.perf_counter())
+    listed = repository.refs(f"{STARTS}/*")
+    times.append(time.perf_counter())
+    assert listed == dict(starts)
+    steps = zip(("expand", "jobs", "start commits", "push them", "list them"), times, times[1:], strict=False)
     peaks = {who: resource.getrusage(kind).ru_maxrss for who, kind in PROCESSES.items()}
     return {
         "n": count,
