@@ -4,15 +4,12 @@ Where there is a repository, it is a true one with a true coordinator; only the 
 """
 
 import contextlib
-import hashlib
-import io
 import json
 import math
 import re
-import shutil
 import statistics as means
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from flows.core import lock, promoting, space, truth, verdict
+from flows.core import promoting, space, truth, verdict
 from flows.core.coordinator import Coordinator
-from flows.core.hands import Seen, Stand, Ticket
 from flows.core.ledger import Ledger
 from flows.core.planning import Asked
 from flows.core.pursuit import Pursuit
@@ -39,7 +35,8 @@ from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
 from tests import made_project
-from tests.flows import small
+from tests.flows import by_formula, small
+from tests.flows.by_formula import Deed, Formula, Killed
 
 BITS = (8, 6, 4, 3, 2)
 SPACE = Space(
@@ -358,65 +355,7 @@ def made(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Killed(Exception):
-    """A coordinator that is no more."""
-
-
-class Formula:
-    """Hands that have done a job as soon as they are asked, and fail where they are told to."""
-
-    def __init__(self, repository: Repository, fails: Callable[[Mapping[str, Any]], bool], life: int) -> None:
-        self._repository, self._fails, self._life = repository, fails, life
-        self.ran: list[str] = []
-
-    def ask(self, work: Work, name: str, pool: str) -> Ticket:
-        content = truth.parameters((self._repository.read(work.start, "params.yaml") or b"").decode())
-        self._life -= 1
-        if self._life < 0:
-            raise Killed
-        if "prune" in work.stages and self._fails(content):
-            return Ticket(f"!{name}", Seen(Stand.WAITING))
-        blocks = dict(truth.blocks(self._repository, work.start))
-        changes: dict[str, bytes] = {}
-        for stage in work.stages:
-            entry, kept = self._done(work.start, stage, content, blocks)
-            blocks[stage], changes = block(stage, entry), changes | kept
-        changes["dvc.lock"] = lock.joined(blocks).encode()
-        self._repository.create({work.target: self._repository.commit(work.start, [work.start], changes, "done")})
-        self.ran += work.stages
-        return Ticket(name, Seen(Stand.WAITING))
-
-    def look(self, ids: Collection[str]) -> Mapping[str, Seen]:
-        return {
-            one: Seen(Stand.FAILED, "there is nothing left to cut") if one[0] == "!" else Seen(Stand.ENDED)
-            for one in ids
-        }
-
-    def cancel(self, ids: Collection[str]) -> None:
-        pass
-
-    def _done(
-        self, rev: str, name: str, content: Mapping[str, Any], blocks: Mapping[str, str]
-    ) -> tuple[dict[str, Any], dict[str, bytes]]:
-        stage = truth.stages(self._repository, rev)[name]
-        held = {out["path"]: out["md5"] for text in blocks.values() for out in lock.entry(text, "a test")["outs"]}
-        values = {one: experiments.reach(content, one) for one in sorted(stage.params)}
-        deps = [{"path": dep, "md5": held[dep]} for dep in sorted(stage.deps)]
-        kept = {out: json.dumps(made(content)[name]).encode() for out in stage.kept}
-        else_ = f"{name} {values} {deps}".encode()
-        outs = [{"path": out, "md5": md5(kept.get(out, else_))} for out in sorted(stage.outs)]
-        return {"cmd": stage.cmd, "deps": deps, "params": {"params.yaml": values}, "outs": outs}, kept
-
-
-def block(name: str, entry: Mapping[str, Any]) -> str:
-    """As DVC writes it, but for the order."""
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump({name: dict(entry)}, stream)
-    return "".join(f"  {line}" for line in stream.getvalue().splitlines(keepends=True))
-
-
-def md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+NOTHING_LEFT = by_formula.failed("there is nothing left to cut")
 
 
 class Place:
@@ -424,10 +363,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        files.write_text(folder / "dvc.yaml", PIPELINE)
-        shutil.copy(ROOT / "params.yaml", folder)
-        for words in ("init -q -b main", "config user.email a@b.c", "config user.name n", "add .", "commit -qm all"):
-            small.git(folder, *words.split())
+        by_formula.build(folder, PIPELINE, (ROOT / "params.yaml").read_text())
         self.repository = Repository.open(str(folder), folder.parent / "mirror.git")
         self.values = truth.parameters((folder / "params.yaml").read_text())
 
@@ -468,7 +404,12 @@ class Place:
         return chase, verdict.conclude(chase, choice, 0.95, ["lightvision", "sweep"])
 
     def hands(self, fails: Callable[[Mapping[str, Any]], bool] = lambda content: False, life: int = 1000) -> Formula:
-        return Formula(self.repository, fails, life)
+        """They fail where they are told to."""
+
+        def script(work: Work, attempt: int, content: Mapping[str, Any]) -> Deed:
+            return NOTHING_LEFT if "prune" in work.stages and fails(content) else by_formula.DONE
+
+        return Formula(self.repository, made, script, life)
 
     @property
     def experiments(self) -> list[str]:
@@ -477,7 +418,6 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    (tmp_path / "project").mkdir()
     return Place(tmp_path / "project")
 
 
@@ -546,7 +486,6 @@ def test_a_search_that_broke_goes_on_where_it_was_and_ends_as_one_that_did_not(p
     third = place.hands()
     assert told(place.pursue(plan, third)[1]) == told(found)
     assert third.ran == []
-    (tmp_path / "other").mkdir()
     unbroken = Place(tmp_path / "other")
     assert told(unbroken.pursue(plan, unbroken.hands())[1]) == told(found)
     assert unbroken.experiments == place.experiments
