@@ -5,7 +5,7 @@ GPU, what rests on the one never stands beside the other.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.core import lock, planning, truth
 from flows.core.planning import Asked, Job
@@ -70,18 +70,22 @@ class Ledger:
         sha = self._commit(self.baseline, asked, names, f"Start of {', '.join(job.stages)}\n\nJob {job.key}\n", left)
         return f"{STARTS}/{job.key}/{sha[:16]}", sha
 
-    def accept(self, job: Job, rev: str) -> set[str]:
-        """Of a child of any start of this job, what it proves of the job's stages; nothing else is taken.
-
-        A stage that is known already is told again if it came out the same.
-        """
+    def shows(self, job: Job, rev: str) -> dict[str, str]:
+        """Of a child of any start of this job, what it proves of the job's stages, by their names."""
         [start, *others] = self.repository.parents(rev) or [rev]
         known = truth.keys(self.repository, start)
         keys = {name: known[name] for name in job.stages if name in known}
         if others or planning.name(keys.values()) != job.key:
             raise Refusal(f"commit {rev[:10]} is no child of a start of job {job.key} ({', '.join(job.stages)})")
         proven = truth.proven(self.repository, rev)
-        mine = {name: key for name, key in keys.items() if proven.get(name) == key}
+        return {name: key for name, key in keys.items() if proven.get(name) == key}
+
+    def accept(self, job: Job, rev: str) -> set[str]:
+        """What it shows counts from now on, and nothing else of it.
+
+        A stage that is known already is told again if it came out the same.
+        """
+        mine = self.shows(job, rev)
         self._take(rev, mine)
         found = self._read(rev, mine)
         return {key for key, result in found.items() if key in self._results and self._results[key].made == result.made}
@@ -91,11 +95,12 @@ class Ledger:
         return self._commit(self.baseline, asked, self._all(asked), f"{asked.name}\n\n{' '.join(asked.sets)}\n")
 
     def branch_commit(self, tip: str, asked: Asked) -> str:
-        """What the branch's own parameters came to, on top of it."""
+        """What the branch's own parameters came to, on top of it; params.yaml stays as a person wrote it."""
         now = truth.keys(self.repository, tip)
         if changed := [name for name, key in asked.keys.items() if now.get(name) != key]:
             raise Refusal(f"the branch has gone on since, and {changed[0]} is another now: start it again from there")
-        return self._commit(tip, asked, self._all(asked), "Results of the pipeline\n")
+        written = (self.repository.read(tip, truth.PARAMS) or b"").decode()
+        return self._commit(tip, replace(asked, params_text=written), self._all(asked), "Results of the pipeline\n")
 
     def _all(self, asked: Asked) -> list[str]:
         if lacking := [name for name, key in asked.keys.items() if key not in self._results]:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,9 @@ def test_the_branch_goes_on_by_its_own_results(project: Path, repository: Reposi
     (project / "README.md").write_text("words")
     tip = small.commit(project)
     repository.fetch("refs/heads/*")
-    new = ledger.branch_commit(tip, asked)
+    new = ledger.branch_commit(tip, replace(asked, params_text=f"{asked.params_text}# as a machine writes it\n"))
     assert truth.doubts(repository, new) == {}
+    assert repository.read(new, truth.PARAMS) == repository.read(tip, truth.PARAMS)
     small.git(project, "fetch", "-q", str(repository.folder), new)
     small.git(project, "merge", "-q", "--ff-only", new)
     with small.repo(project) as dvc:
