@@ -57,11 +57,15 @@ def main() -> None:
 
 
 def _on_cluster(targets: list[str], queue: str | None, detach: bool) -> None:
-    branch, origin = submitting.branch(), submitting.origin()
+    branch = submitting.branch()
+    origin = submitting.origin(branch)
+    submitting.refuse_edited()
     wanted = {"branch": branch, "targets": targets or None, "repository": origin, "queue": queue}
     run = submitting.submit("pipeline/cluster", branch, wanted)
     print(f"{branch}: {watch.link(run.id)}", flush=True)
-    if not detach and not watch.follow(run.id, branch):
+    if detach:
+        print(f"`python -m flows.watch {branch}` follows it")
+    elif not watch.follow(run.id, branch):
         sys.exit(1)
     print(f"then `git pull` and `dvc pull` bring what {branch} came to")
 

@@ -26,7 +26,6 @@ from rich.table import Table
 from flows import coordinating, leaderboard, submitting, watch
 from flows.coordinating import POLL, Order, Site
 from flows.core import planning, pursuit, space, truth, verdict
-from flows.core.promoting import EXPERIMENTS
 from flows.core.pursuit import EXPORT, Pursuit
 from flows.core.searching import Plan, Search, spread
 from flows.core.space import Space
@@ -199,19 +198,18 @@ def list_points(asking: Asking, wanted: Space) -> int:
 
 
 def _on_cluster(asking: Asking, file: Path, queue: str | None, detach: bool) -> int:
-    head, address = experiments.head(), submitting.origin()
+    address = submitting.origin()
     if _git("status", "--porcelain", "--", str(file)):
         raise Refusal(f"commit and push {file} first: a cluster reads it from there")
     wanted = asking.model_dump(exclude={"limits"}, mode="json") | asking.limits
-    wanted |= {"space_file": str(file), "rev": head, "repository": address, "queue": queue}
+    wanted |= {"space_file": str(file), "rev": experiments.head(), "repository": address, "queue": queue}
     run = submitting.submit("search/cluster", asking.name, wanted)
     print(f"{asking.name}: {watch.link(run.id)}", flush=True)
     if detach:
         print(f"`python -m flows.watch {asking.name}` follows it")
         return 0
     found = watch.follow(run.id, asking.name)
-    place = f"{EXPERIMENTS}/{head[:2]}/{head[2:]}/{asking.name}-*"
-    _git("fetch", "--quiet", "origin", f"{place}:{place}")
+    submitting.bring(asking.name)
     with get_client(sync_client=True) as client:
         artifact = leaderboard.newest(client, run.id, KEY)
     if artifact is not None:

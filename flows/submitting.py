@@ -27,6 +27,7 @@ from lightvision.attempts import DIGITS
 from lightvision.gathering import Compare, Plan
 from lightvision.host import Host
 from lightvision.points import Point
+from stages.core import words
 from stages.core.running.errors import Refusal
 
 SERVER_START = 120  # seconds; its first start, on a cold disk, takes longer than Prefect's 20
@@ -45,7 +46,10 @@ def run(parser: argparse.ArgumentParser, plan: Callable[..., tuple[Plan, Compare
         if not on_cluster and (detach or queue):
             raise Refusal("--detach and --queue are for --cluster")
         attempt = partial(_on_cluster, queue, detach) if on_cluster else partial(_on_this_machine, slots)
-        return gathering.carry_out(*plan(**asked), dry, attempt)
+        planned, compare = plan(**asked)
+        if on_cluster:
+            bring(planned.name)
+        return gathering.carry_out(planned, compare, dry, attempt)
     except Refusal as refusal:
         sys.exit(f"{parser.prog.rpartition('.')[2]}: {' '.join(str(refusal).split())}")
 
@@ -99,10 +103,10 @@ def _on_cluster(
 ) -> dict[str, str]:
     if not missing:
         return {}
-    head, address = experiments.head(), origin()
+    address = origin()
     parameters: dict[str, Any] = {
         "name": name,
-        "rev": head,
+        "rev": experiments.head(),
         "points": [wish.model_dump(mode="json") for wish in _wishes(missing)],
         "targets": list(targets),
         "repository": address,
@@ -111,11 +115,10 @@ def _on_cluster(
     run = submit("sweep/cluster", name, parameters)
     print(f"{name}: {watch.link(run.id)}", flush=True)
     if detach:
-        print(f"`python -m flows.watch {name}` follows it; afterwards the same command without --detach gathers it")
+        print(f"`python -m flows.watch {name}` follows it; afterwards the same command gathers it")
         sys.exit(0)
     watch.follow(run.id, name)
-    place = f"{EXPERIMENTS}/{head[:2]}/{head[2:]}/{name}-*"
-    _git("fetch", "--quiet", "origin", f"{place}:{place}")
+    bring(name)
     return _by_digest(missing, dict(leaderboard.reasons(run.id)))
 
 
@@ -137,14 +140,28 @@ def submit(deployment: str, name: str, parameters: dict[str, Any]) -> FlowRun:
     return run
 
 
-def origin() -> str:
+def origin(branch: str = "") -> str:
     """Its address; workers fetch what is there, not what is here."""
     address = _git("remote", "get-url", "origin")
     if not address:
         raise Refusal("the project has no git remote `origin`, so that workers could not fetch it")
-    if not _git("branch", "--remotes", "--contains", "HEAD"):
-        raise Refusal("HEAD is not in `origin` yet: `git push` first, workers fetch it from there")
+    if not _git("branch", "--remotes", "--contains", "HEAD", "--list", f"origin/{branch or '*'}"):
+        place = f"origin/{branch}" if branch else "origin"
+        raise Refusal(f"HEAD is not in `{place}` yet: `git push` first, workers fetch it from there")
     return address
+
+
+def refuse_edited() -> None:
+    """Workers would run without it, and a pull would not put the result over it."""
+    if edited := _git("diff", "--name-only", "HEAD").splitlines():
+        raise Refusal(f"commit and push {words.listed(edited[: gathering.LISTED])} first: workers fetch it from git")
+
+
+def bring(name: str) -> None:
+    """Experiments of this commit that were made elsewhere for a sweep of this name."""
+    head = experiments.head()
+    place = f"{EXPERIMENTS}/{head[:2]}/{head[2:]}/{name}-*"
+    _git("fetch", "--quiet", "origin", f"{place}:{place}")
 
 
 def branch() -> str:

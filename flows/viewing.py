@@ -50,7 +50,8 @@ class View:
     @property
     def line(self) -> str:
         """The same as long as nothing happened."""
-        return f"{self.name}: {self.trouble or f'{self.state}, {self.summary.counts}'}"
+        known = f"{self.state}, {self.summary.counts}" if self.summary.all else self.state
+        return f"{self.name}: {self.trouble or known}"
 
 
 def drawn(view: View) -> RenderableType:
