@@ -85,7 +85,8 @@ class Coordinator:
         self._tell, self._lacking = tell, lacking
         self._tasks: dict[str, Task] = {}
         self._broken: dict[str, str] = {}  # stage keys that will never be, and why
-        self._known: set[str] = set()  # result commits that were looked at
+        self._known: set[str] = set()  # refs of results that were looked at
+        self._attempts: dict[str, int] = {}  # the last with a result, by jobs' keys
         self._looked = float("-inf")
         self._stages = truth.stages(ledger.repository, ledger.baseline)
         ledger.learn(ledger.baseline)
@@ -100,12 +101,8 @@ class Coordinator:
                 self._ledger.learn(rev)
 
     def add(self, asked: Iterable[Asked]) -> None:
-        new = [one for one in asked if one.name not in self.points]
-        self.points |= {one.name: Point(one) for one in new}
-        covered = self._covered()
-        for job in self._plan(new, covered):
-            self._tasks[job.key] = Task(job, list(job.stages))
-        self._settle()
+        self.points |= {one.name: Point(one) for one in asked if one.name not in self.points}
+        self._plan()
 
     def step(self) -> bool:
         """Look once, and do what can be done; False when there is nothing left to wait for."""
@@ -113,6 +110,7 @@ class Coordinator:
             self._see()
             self._read_results()
             self._judge()
+            self._plan()
             self._settle()
             self._ask()
         except Unreachable as trouble:
@@ -156,13 +154,14 @@ class Coordinator:
         if not over and time.monotonic() - self._looked < LOOK:
             return
         ours = {task.job.key[:SHORT]: task for task in self._tasks.values()}
-        found = {ref: rev for ref, rev in self._repository.refs(f"{JOBS}/*").items() if ref.split("/")[-2] in ours}
-        new = {ref: rev for ref, rev in found.items() if rev not in self._known}
+        found = self._repository.refs(f"{JOBS}/*")
+        self._attempts = dict(sorted(map(_attempt, found)))
+        new = {ref: rev for ref, rev in found.items() if _attempt(ref)[0] in ours and ref not in self._known}
         if new:
             self._repository.fetch(*new)
-        for ref, rev in sorted(new.items()):
-            self._accept(ours[ref.split("/")[-2]], rev)
-            self._known.add(rev)
+        for ref in sorted(new, key=_attempt):
+            self._accept(ours[_attempt(ref)[0]], new[ref])
+            self._known.add(ref)
         self._looked = time.monotonic()
         for task in self._tasks.values():
             task.overlooked = False
@@ -171,14 +170,16 @@ class Coordinator:
         """A result counts once its data is where others can have it."""
         if not task.stages:
             return
-        if absent := self._lacking(rev, task.stages):
-            self._tell(f"{task.job.key[:SHORT]}: {absent[0]} is not in DVC's remote, so its result does not count")
-            return
         try:
-            accepted = self._ledger.accept(task.job, rev)
+            shown = self._ledger.shows(task.job, rev)
         except Refusal as refusal:
             self._tell(f"{refusal}: it does not count")
             return
+        fresh = [stage for stage in task.stages if stage in shown]
+        if fresh and (absent := self._lacking(rev, fresh)):
+            self._tell(f"{task.job.key[:SHORT]}: {absent[0]} is not in DVC's remote, so its result does not count")
+            return
+        accepted = self._ledger.accept(task.job, rev)
         done = [stage for stage in task.stages if self._key(task.job, stage) in accepted]
         if done:
             self._tell(f"{self._title(task)}: {', '.join(done)} done")
@@ -205,7 +206,7 @@ class Coordinator:
             return
         self._tell(f"{self._title(task)}: lost ({reason or 'without a word'}), asked for again")
         if reason.startswith(CORRUPT):
-            self._make_anew(task, reason.removeprefix(CORRUPT).split()[0])
+            self._distrust(task, reason.removeprefix(CORRUPT))
 
     def _break(self, task: Task, reason: str) -> None:
         for stage in task.stages:
@@ -213,18 +214,21 @@ class Coordinator:
         self._tell(f"{self._title(task)}: {reason}")
         task.stages = []
 
-    def _make_anew(self, task: Task, path: str) -> None:
+    def _distrust(self, task: Task, path: str) -> None:
         """What lies in the remote is not what was made: whoever still has it, or can make it, is asked for it."""
-        asked = self._first(task.job)
+        keys = self._first(task.job).keys
         makers = [name for name, stage in self._stages.items() if _is_below(path, stage.outs)]
-        self._ledger.forget(asked.keys[name] for name in makers if name in asked.keys)
-        for job in self._plan([asked], covered=self._covered()):
-            self._tasks[f"{job.key} again"] = again = Task(job, list(job.stages))
-            again.attempt = self._last_attempt(job)
+        self._ledger.forget(keys[name] for name in makers if name in keys)
 
-    def _last_attempt(self, job: Job) -> int:
-        refs = self._repository.refs(f"{JOBS}/{job.key[:SHORT]}/*")
-        return max((int(ref.rpartition("/")[2]) for ref in refs), default=0)
+    def _plan(self) -> None:
+        """Jobs for what is wanted and nobody is to make: it is new, it was lost, or it rests on what came out anew."""
+        covered = _Either(self, self._covered())
+        wanted = [point.asked for point in self.points.values() if point.fate is Fate.OPEN]
+        lacking = [asked for asked in wanted if not all(key in covered for key in asked.keys.values())]
+        for job in planning.jobs(self._stages, lacking, covered, apart=self._apart):
+            before = self._tasks[job.key].attempt if job.key in self._tasks else 0
+            attempt = max(before, self._attempts.get(job.key[:SHORT], 0))
+            self._tasks[job.key] = Task(job, list(job.stages), attempt)
 
     # -------------------------------------------------------------------------------------------------- settling
 
@@ -254,7 +258,7 @@ class Coordinator:
     # ---------------------------------------------------------------------------------------------------- asking
 
     def _ask(self) -> None:
-        at_work = sum(1 for task in self._tasks.values() if self._is_asked(task))
+        at_work = sum(1 for task in self._tasks.values() if task.stages and self._is_asked(task))
         ready = [task for task in self._tasks.values() if task.stages and not task.ticket and self._is_ready(task)]
         chosen = ready[: self._rules.ahead - at_work]
         starts = [self._ledger.start(task.job, self._first(task.job)) for task in chosen]
@@ -264,7 +268,7 @@ class Coordinator:
             self._submit(task, ref, start)
 
     def _submit(self, task: Task, ref: str, start: str) -> None:
-        """An attempt that was over before we asked for it is somebody else's, from before: the next number is ours."""
+        """One that was over before we asked is somebody else's: its result counts, or the next number is ours."""
         name = f"{task.job.key[:SHORT]}/{{}}"
         while not task.ticket:
             attempt = task.attempt + 1
@@ -279,17 +283,15 @@ class Coordinator:
             )
             ticket = self._hands.ask(work, name.format(attempt), task.job.pool)
             task.attempt = attempt
-            if ticket.seen.stand not in OVER:
-                task.ticket, task.seen = ticket.id, ticket.seen
+            unread = ticket.seen.stand is Stand.ENDED and attempt > self._attempts.get(task.job.key[:SHORT], 0)
+            if unread or ticket.seen.stand not in OVER:
+                task.ticket, task.seen, task.overlooked = ticket.id, ticket.seen, unread
 
     # ------------------------------------------------------------------------------------------------ the same words
 
     def __contains__(self, key: str) -> bool:
         """Whether the result of a stage's key is there to build on."""
         return key in self._ledger.done
-
-    def _plan(self, asked: Sequence[Asked], covered: Collection[str]) -> list[Job]:
-        return planning.jobs(self._stages, asked, _Either(self, covered), apart=self._apart)
 
     def _covered(self) -> set[str]:
         """Keys that need no new job: somebody is to make them, or nobody can."""
@@ -327,6 +329,12 @@ class _Either:
 
     def __contains__(self, key: str) -> bool:
         return key in self.one or key in self.other
+
+
+def _attempt(ref: str) -> tuple[str, int]:
+    """Of a result, the key of its job and which try it was; whatever a stranger wrote there counts as none."""
+    *_, key, number = ref.split("/")
+    return key, int(number) if number.isdecimal() else 0
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -51,7 +51,7 @@ class Ledger:
         try:
             return self._take(rev, truth.proven(self.repository, rev))
         except Refusal:
-            if self.repository.sha(rev) == self.baseline:
+            if rev == self.baseline:
                 raise
             return set()
 

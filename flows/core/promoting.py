@@ -7,6 +7,7 @@ from functools import partial
 from flows.core import truth
 from flows.core.ledger import Ledger
 from flows.core.planning import Asked
+from stages.core.running.errors import Refusal
 
 EXPERIMENTS = "refs/exps"
 RIVALS = 5  # times that somebody else may be quicker at a branch
@@ -42,9 +43,17 @@ def _held(ledger: Ledger, asked: Asked, held: Mapping[str, str], wanted: Mapping
     """Another coordinator's experiment of this name is as good as ours if it proves the same."""
     ref = place(ledger.baseline, asked.name)
     rev = held.get(ref, wanted[ref])
-    if ref in held and not set(asked.keys.values()) <= set(truth.proven(ledger.repository, rev).values()):
+    if ref in held and not _proves(ledger, rev, asked):
         return Outcome("", f"another experiment is called {asked.name}: remove or rename it")
     return Outcome(rev)
+
+
+def _proves(ledger: Ledger, rev: str, asked: Asked) -> bool:
+    """Nobody can read some of what strangers commit."""
+    try:
+        return set(asked.keys.items()) <= set(truth.proven(ledger.repository, rev).items())
+    except Refusal:
+        return False
 
 
 def place(baseline: str, name: str) -> str:
@@ -63,12 +72,16 @@ def _branch(ledger: Ledger, name: str, ready: Mapping[str, Asked]) -> dict[str, 
 def _forward(ledger: Ledger, name: str, asked: Asked) -> Outcome:
     repository, ref = ledger.repository, f"refs/heads/{name}"
     for _ in range(RIVALS):
-        tip = repository.refs(ref).get(ref, "")
+        tip = repository.refs(ref).get(ref)
+        if tip is None:
+            return Outcome("", f"there is no branch {name} any more")
         repository.fetch(ref)
-        if not tip or not set(asked.keys.items()) <= set(truth.keys(repository, tip).items()):
-            return Outcome("", f"{name} has other code or parameters by now: start it again, what is done is kept")
-        done = set(asked.keys.items()) <= set(truth.proven(repository, tip).items())
-        new = tip if done else ledger.branch_commit(tip, asked)
-        if done or repository.forward(name, tip, new):
+        if _proves(ledger, tip, asked):
+            return Outcome(tip)
+        try:
+            new = ledger.branch_commit(tip, asked)
+        except Refusal as refusal:
+            return Outcome("", str(refusal))
+        if repository.forward(name, tip, new):
             return Outcome(new)
     return Outcome("", f"{name} never stood still: start it again, what is done is kept")

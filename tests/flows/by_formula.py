@@ -127,7 +127,7 @@ class Formula:
         kept = {out: json.dumps(self._made(content)[name]).encode() for out in stage.kept}
         other = f"{name} {values} {deps} {salt}".encode()
         outs = [{"path": out, "md5": md5(kept.get(out, other))} for out in sorted(stage.outs)]
-        return {"cmd": stage.cmd, "deps": deps, "params": {truth.PARAMS: values}, "outs": outs}, kept
+        return {"cmd": stage.cmd, "deps": deps, "params": {truth.PARAMS: values} if values else {}, "outs": outs}, kept
 
 
 def block(name: str, entry: Mapping[str, Any]) -> str:
@@ -143,7 +143,7 @@ def md5(content: bytes) -> str:
 
 def build(folder: Path, pipeline: str, parameters: str) -> None:
     """A project in git, of which nothing has run."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     files.write_text(folder / truth.DAG, pipeline)
     files.write_text(folder / truth.PARAMS, parameters)
     for words in ("init -q -b main", "config user.email a@b.c", "config user.name n"):

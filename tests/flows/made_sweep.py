@@ -63,8 +63,11 @@ class MadeLedger:
         self.keys[job.key] = asked.keys
         return f"refs/lightvision/starts/{job.key}/x", "start"
 
+    def shows(self, job: Job, rev: str) -> dict[str, str]:
+        return {stage: self.keys[job.key][stage] for stage in job.stages}
+
     def accept(self, job: Job, rev: str) -> set[str]:
-        new = {self.keys[job.key][stage] for stage in job.stages}
+        new = set(self.shows(job, rev).values())
         self.done |= new
         return new
 
