@@ -18,6 +18,7 @@ from flows.core.hands import OVER, Seen, Stand, Ticket
 from flows.core.repository import Unreachable
 from flows.core.work import Work
 from flows.job import heard
+from flows.showing import HOST
 from stages.core.running.errors import Refusal
 
 DEPLOYMENTS = {"gpu": "job/gpu", "cpu": "job/cpu"}
@@ -137,8 +138,10 @@ class Here:
 def _seen(run: FlowRun) -> Seen:
     if run.state is None:
         return Seen(Stand.WAITING)
+    if run.state.is_cancelled():  # Prefect says that this went well, which is no reason
+        return Seen(Stand.CANCELLED)
     reason, host = heard(run.state.message or "")
-    return Seen(STANDS[run.state.type], reason, host)
+    return Seen(STANDS[run.state.type], reason, host or str(run.labels.get(HOST, "")))
 
 
 def _is_stuck(run: FlowRun) -> bool:

@@ -7,9 +7,9 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Failed
 
+from flows import showing
 from flows.core.work import Work
 from flows.core.workspace import HostTrouble, StageFailed, carry_out
-from flows.showing import Progress
 from lightvision.host import Host
 
 
@@ -20,7 +20,8 @@ def job(work: Work) -> State:
     context = FlowRunContext.get()
     if context and context.flow_run:
         os.environ["LIGHTVISION_FLOW_RUN"] = str(context.flow_run.id)
-    progress = Progress()
+        showing.place(context.flow_run.id, Host.here().name)
+    progress = showing.Progress()
 
     def tell(line: str) -> None:
         if progress.wants(line):

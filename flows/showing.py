@@ -6,10 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from prefect import get_client
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 STAGE = re.compile(r"Running stage '(.+)'")
+HOST = "lightvision.host"  # a run's label: Prefect itself knows the number of its process alone
 PAUSE = 5.0  # seconds between two updates, and between two epochs that the log tells
 
 
@@ -65,6 +67,12 @@ class Progress:
         created = create_progress_artifact(percent, key=self.stage.replace("_", "-"), description=words)
         if isinstance(created, UUID):
             self.artifacts[self.stage] = created
+
+
+def place(run: UUID, host: str) -> None:
+    """Where a job is, for whoever looks on while it runs."""
+    with suppress(Exception), get_client(sync_client=True) as client:
+        client.update_flow_run_labels(run, {HOST: host})
 
 
 def lasts(seconds: float) -> str:

@@ -45,6 +45,7 @@ from flows import leaderboard, viewing
 from flows.coordinating import asked_by
 from flows.core import standings
 from flows.core.standings import Group
+from flows.showing import HOST
 from flows.viewing import AtWork, View
 from stages.core.running.errors import Refusal
 
@@ -163,7 +164,7 @@ def _at_work(run: FlowRun, percent: float | None, told: str) -> AtWork:
     took = (datetime.now(UTC) - run.start_time).total_seconds() if run.start_time else 0.0
     return AtWork(
         title=run.name,
-        host=(run.infrastructure_pid or "").partition(":")[0],
+        host=str(run.labels.get(HOST, "")),
         attempt=(run.idempotency_key or "").rpartition("/")[2],
         percent=percent,
         told=told,

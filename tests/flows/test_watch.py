@@ -23,6 +23,7 @@ from flows import leaderboard, viewing, watch
 from flows.core.hands import Stand
 from flows.core.standings import Summary
 from flows.leaderboard import Leaderboard
+from flows.showing import HOST
 from flows.viewing import AtWork, View
 from stages.core.running.errors import Refusal
 from tests.flows.made_sweep import MadeSweep
@@ -146,7 +147,7 @@ def test_who_leaves_is_told_how_to_end_it(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_jobs_are_shown_with_the_stage_they_are_at(monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(monkeypatch, state(StateType.RUNNING))
-    job = FlowRun(flow_id=uuid4(), name="s-1: prune", infrastructure_pid="h2:77", idempotency_key="abc/3")
+    job = FlowRun(flow_id=uuid4(), name="s-1: prune", labels={HOST: "h2"}, idempotency_key="abc/3")
     server.jobs = [job.model_copy(update={"start_time": datetime.now(UTC) - timedelta(minutes=7)})]
     server.progress = [
         SimpleNamespace(flow_run_id=job.id, data=30.0, description="prune: epoch 3/10\nmore"),
