@@ -226,9 +226,7 @@ class Coordinator:
         wanted = [point.asked for point in self.points.values() if point.fate is Fate.OPEN]
         lacking = [asked for asked in wanted if not all(key in covered for key in asked.keys.values())]
         for job in planning.jobs(self._stages, lacking, covered, apart=self._apart):
-            before = self._tasks[job.key].attempt if job.key in self._tasks else 0
-            attempt = max(before, self._attempts.get(job.key[:SHORT], 0))
-            self._tasks[job.key] = Task(job, list(job.stages), attempt)
+            self._tasks[job.key] = Task(job, list(job.stages))
 
     # -------------------------------------------------------------------------------------------------- settling
 
@@ -271,7 +269,7 @@ class Coordinator:
         """One that was over before we asked is somebody else's: its result counts, or the next number is ours."""
         name = f"{task.job.key[:SHORT]}/{{}}"
         while not task.ticket:
-            attempt = task.attempt + 1
+            attempt = max(task.attempt, self._attempts.get(task.job.key[:SHORT], 0)) + 1
             work = Work(
                 repository=self._reach,
                 start=start,
@@ -283,9 +281,9 @@ class Coordinator:
             )
             ticket = self._hands.ask(work, name.format(attempt), task.job.pool)
             task.attempt = attempt
-            unread = ticket.seen.stand is Stand.ENDED and attempt > self._attempts.get(task.job.key[:SHORT], 0)
-            if unread or ticket.seen.stand not in OVER:
-                task.ticket, task.seen, task.overlooked = ticket.id, ticket.seen, unread
+            over = ticket.seen.stand in OVER
+            if not over or self._repository.refs(work.target):
+                task.ticket, task.seen, task.overlooked = ticket.id, ticket.seen, over
 
     # ------------------------------------------------------------------------------------------------ the same words
 

@@ -236,6 +236,7 @@ def test_what_points_share_runs_once_and_each_becomes_an_experiment(world: World
     assert world.is_right(more)
 
 
+@pytest.mark.slow
 def test_a_lost_job_is_asked_for_again_until_it_was_lost_too_often(world: World) -> None:
     asked = world.grid((1,))
     losses = [lost("its host went away"), lost("no space left"), lost()]
@@ -325,7 +326,7 @@ class Mortal:
             raise Killed
 
 
-@pytest.mark.parametrize("life", [12, 15])
+@pytest.mark.parametrize("life", [12, pytest.param(15, marks=pytest.mark.slow)])
 def test_one_killed_again_and_again_comes_to_the_end(world: World, life: int) -> None:
     """And nothing that was finished runs again."""
     asked = world.grid((1,), (0.1, 0.2))
@@ -359,7 +360,7 @@ def test_one_killed_anywhere_is_replaced(tmp_path: Path) -> None:
     assert life > 30
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_server_that_comes_and_goes_costs_patience_only(world: World, seed: int) -> None:
     asked, chance, silences = world.grid((1,)), random.Random(seed), list[str]()  # noqa: S311
 
@@ -396,6 +397,7 @@ def test_no_more_jobs_are_at_work_than_may_be(world: World) -> None:
     assert world.hands.cancelled == [*world.hands.asked]
 
 
+@pytest.mark.slow
 def test_an_orphans_late_result_changes_nothing(world: World) -> None:
     """The first attempt's host was cut off, and comes back when the second is done."""
     asked = world.grid((1,), (0.1,))
@@ -411,6 +413,7 @@ def test_an_orphans_late_result_changes_nothing(world: World) -> None:
     assert world.hands.ran.count("quantize") == 2
 
 
+@pytest.mark.slow
 def test_what_lies_corrupt_in_the_remote_is_made_anew(world: World) -> None:
     """By the same job under the next number; what comes of it stands."""
     asked = world.grid((1,))
@@ -433,6 +436,7 @@ def test_what_lies_corrupt_in_the_remote_is_made_anew(world: World) -> None:
     assert truth.entries(world.origin, rev)["teach"]["outs"][0]["md5"] == made_last != made_first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "raw pictures", "models/of nobody"])
 def test_corrupt_inputs_that_no_stage_makes_are_only_tried_again(world: World, path: str) -> None:
     asked = world.grid((1,), (0.1,))
@@ -440,6 +444,7 @@ def test_corrupt_inputs_that_no_stage_makes_are_only_tried_again(world: World, p
     assert world.is_right(asked)
 
 
+@pytest.mark.slow
 def test_an_older_runs_attempts_are_not_mistaken_for_ours(world: World) -> None:
     asked = world.grid((1,), (0.1,))
     script = on("teach", failed("no memory"), failed("no memory"))
@@ -448,6 +453,19 @@ def test_an_older_runs_attempts_are_not_mistaken_for_ours(world: World) -> None:
         assert (found.points[asked[0].name].fate is Fate.FINISHED) == (ran == 2)
     assert world.is_right(asked)
     assert {name.rpartition("/")[2] for name in world.hands.asked} == {"1", "2", "3"}
+
+
+def test_results_that_do_not_count_are_in_nobodys_way(world: World) -> None:
+    """Prefect forgets old runs, and would let their numbers be used again, though their refs are taken."""
+    asked = world.grid((1,), (0.1,))
+    found = world.coordinator()
+    found.add(asked)
+    [key] = [task.job.key for task in found.tasks if "teach" in task.job.stages]
+    world.origin.create({f"{JOBS}/{key}/3": world.origin.sha("main")})
+    finish(found, asked)
+    assert world.is_right(asked)
+    assert f"{key}/4" in world.hands.asked
+    assert f"{key}/1" not in world.hands.asked
 
 
 def test_strange_refs_among_results_are_told_and_ignored(world: World) -> None:

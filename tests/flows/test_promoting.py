@@ -28,6 +28,7 @@ def swapped(world: World) -> str:
     return world.experiments["s-1-0.2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [spoil, unreadable, swapped])
 def test_a_name_that_is_taken_by_something_else_is_left_alone(world: World, other: Callable[[World], str]) -> None:
     bad, good = world.grid((1,))
@@ -43,6 +44,7 @@ def test_a_name_that_is_taken_by_something_else_is_left_alone(world: World, othe
     assert world.experiments[bad.name] == theirs
 
 
+@pytest.mark.slow
 def test_a_rivals_experiment_that_proves_the_same_is_as_good(world: World) -> None:
     """Another one wrote it at another time, of which we had not heard."""
     [one] = asked = world.grid((1,), (0.1,))
@@ -99,6 +101,7 @@ def test_a_branch_goes_on_by_one_commit_on_top_of_what_is_there(world: World, is
     assert set(world.hands.executed.values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "content", "told"),
     [
@@ -116,12 +119,14 @@ def test_a_branch_that_is_another_by_now_is_left_alone(world: World, path: str, 
     assert [world.origin.refs("refs/heads/main")["refs/heads/main"]] == tips
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_gone_is_told(world: World) -> None:
     small.git(world.project, "switch", "-q", "-d")
     found = on_branch(world, lambda: world.origin.delete(["refs/heads/main"]))
     assert fates(found) == {"main": (Fate.FAILED, "there is no branch main any more")}
 
 
+@pytest.mark.slow
 def test_a_branch_that_moves_between_look_and_push_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
