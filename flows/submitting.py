@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -22,6 +23,7 @@ from flows.core.repository import Repository
 from flows.core.work import Wish, Work
 from flows.hands import Here
 from flows.job import job
+from flows.setup import QUEUES
 from lightvision import experiments, gathering
 from lightvision.attempts import DIGITS
 from lightvision.gathering import Compare, Plan
@@ -57,7 +59,7 @@ def run(parser: argparse.ArgumentParser, plan: Callable[..., tuple[Plan, Compare
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", action="store_true", help="on the workers of the server at PREFECT_API_URL")
     parser.add_argument("--detach", action="store_true", help="do not wait for the cluster")
-    parser.add_argument("--queue", help="high, default or low: of the cluster's pools")
+    parser.add_argument("--queue", choices=QUEUES, help="of the cluster's pools")
 
 
 # ------------------------------------------------------------------------------------------------ on this machine
@@ -136,6 +138,8 @@ def submit(deployment: str, name: str, parameters: dict[str, Any]) -> FlowRun:
         )
     except ObjectNotFound as error:
         raise Refusal(f"Prefect has no deployment {deployment}: `prefect deploy --all` from the project") from error
+    except httpx.HTTPError as error:
+        raise Refusal(watch.trouble(error)) from error
     assert isinstance(run, FlowRun)  # noqa: S101 - it is a coroutine where nobody waits
     return run
 

@@ -106,7 +106,7 @@ def views(run: UUID, name: str) -> Iterator[View]:
             try:
                 view = _look(client, run, name)
             except httpx.HTTPError as error:
-                view = replace(view, trouble=_trouble(error))
+                view = replace(view, trouble=f"{trouble(error)}, trying again")
             except ObjectNotFound as error:
                 raise Refusal(f"Prefect's server knows no run {run} any more") from error
             yield view
@@ -114,16 +114,16 @@ def views(run: UUID, name: str) -> Iterator[View]:
                 time.sleep(POLL)
 
 
-def _trouble(error: httpx.HTTPError) -> str:
+def trouble(error: httpx.HTTPError) -> str:
     """Who is not let in will not be let in later either."""
     if not isinstance(error, httpx.HTTPStatusError):
-        return f"Prefect's server at {PREFECT_API_URL.value()} does not answer, trying again"
+        return f"Prefect's server at {PREFECT_API_URL.value()} does not answer"
     status = error.response.status_code
     if status in (401, 403):
         raise Refusal(f"Prefect's server answers {status}: set PREFECT_API_AUTH_STRING as it has it") from error
     if status < 500:
         raise error
-    return f"Prefect's server answers {status}, trying again"
+    return f"Prefect's server answers {status}"
 
 
 def _look(client: SyncPrefectClient, run: UUID, name: str) -> View:
@@ -224,10 +224,10 @@ def _reached(ask: Callable[[SyncPrefectClient], Answer]) -> Answer:
             try:
                 return ask(client)
             except httpx.HTTPError as error:
-                trouble = _trouble(error)
-            if trouble != said:
-                print(trouble, file=sys.stderr, flush=True)
-                said = trouble
+                told = f"{trouble(error)}, trying again"
+            if told != said:
+                print(told, file=sys.stderr, flush=True)
+                said = told
             time.sleep(POLL)
 
 

@@ -99,6 +99,8 @@ def plan(file: Path, seeds: int | None, sets: list[str]) -> tuple[Plan, Compare]
 
 
 def read(file: Path) -> Ablation:
+    if not file.is_file():
+        raise Refusal(f"{file} is no file that is there")
     try:
         return Ablation.model_validate(YAML(typ="safe").load(file))
     except YAMLError as error:

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser)
     parser.add_argument("--cluster", action="store_true", help="on the workers of the server at PREFECT_API_URL")
     parser.add_argument("--detach", action="store_true", help="do not wait for the cluster")
-    parser.add_argument("--queue", help="high, default or low: of the cluster's pools")
+    parser.add_argument("--queue", choices=("high", "default", "low"), help="of the cluster's pools")
 
 
 def run(**asked: Any) -> int:
