@@ -19,6 +19,7 @@ from stages.core.running.errors import Refusal
 
 
 @flow(name="ablation", on_cancellation=[coordinating.end_jobs], flow_run_name="{file}")
+@coordinating.in_words
 def ablation(
     file: str,
     rev: str = "main",

@@ -9,13 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from dvc.exceptions import DvcException
 from prefect import get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.states import Failed
 
 from flows.core import planning, promoting, remote, tidying, truth
 from flows.core.coordinator import Coordinator, Fate, Rules
@@ -31,6 +33,24 @@ from stages.core.running.errors import Refusal
 REPOSITORY = "LIGHTVISION_REPOSITORY"
 POLL = 2.0  # seconds
 Answer = TypeVar("Answer")
+Asked = ParamSpec("Asked")
+
+
+class Incomplete(Exception):
+    """Some of what was asked for did not come about."""
+
+
+def in_words(flow: Callable[Asked, Answer]) -> Callable[Asked, Answer | State]:
+    """What a person can mend, or what stages said, is the state of a run; a traceback would hide it."""
+
+    @wraps(flow)
+    def told(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer | State:
+        try:
+            return flow(*args, **kwargs)
+        except (Refusal, Incomplete) as reason:
+            return Failed(message=" ".join(str(reason).split()))
+
+    return told
 
 
 @dataclass(frozen=True)
@@ -147,5 +167,5 @@ def conclude(coordinator: Coordinator) -> Mapping[str, str]:
     """Names of experiments with their commits; an error if there are fewer than were asked for."""
     if wrong := failed(coordinator):
         name, reason = next(iter(wrong.items()))
-        raise RuntimeError(f"{len(wrong)} of {len(coordinator.points)} points failed; {name}: {reason}")
+        raise Incomplete(f"{len(wrong)} of {len(coordinator.points)} points failed; {name}: {reason}")
     return {name: point.rev for name, point in coordinator.points.items()}

@@ -26,6 +26,7 @@ from stages.core.running.errors import Refusal
 
 
 @flow(name="pipeline", on_cancellation=[coordinating.end_jobs], flow_run_name="{branch}")
+@coordinating.in_words
 def dag(
     branch: str = "main", targets: list[str] | None = None, repository: str = "", queue: str | None = None
 ) -> dict[str, str]:

@@ -56,6 +56,7 @@ class Asking(BaseModel):
 
 
 @flow(name="search", on_cancellation=[coordinating.end_jobs], flow_run_name="{name}")
+@coordinating.in_words
 def search(
     name: str = "search",
     space_file: str = "studies/search.yaml",
@@ -94,7 +95,7 @@ def search(
         description="\n".join(found.said),
     )
     if not found.found:
-        raise RuntimeError(found.said[0])
+        raise coordinating.Incomplete(found.said[0])
     return found.said[0]
 
 

@@ -19,6 +19,7 @@ from lightvision import sweep as seeds_and_folds
 
 
 @flow(name="sweep", on_cancellation=[coordinating.end_jobs], flow_run_name="{name}")
+@coordinating.in_words
 def sweep(
     name: str = "seeds",
     rev: str = "main",
