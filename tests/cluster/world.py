@@ -283,6 +283,7 @@ class World:
             *("--backend-store-uri", f"sqlite:///{home}/mlflow.db"),
             *("--serve-artifacts", "--artifacts-destination", str(home / "artifacts")),
             *("--allowed-hosts", ",".join(names)),
+            *("--cors-allowed-origins", f"http://server:{MLFLOW},{self.mlflow}"),  # a browser's own questions, too
         )
 
     def ready(self, name: str, address: str) -> None:
