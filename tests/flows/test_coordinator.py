@@ -455,6 +455,16 @@ def test_an_older_runs_attempts_are_not_mistaken_for_ours(world: World) -> None:
     assert {name.rpartition("/")[2] for name in world.hands.asked} == {"1", "2", "3"}
 
 
+def test_what_failed_points_have_left_is_recalled_by_whoever_asks_for_other_jobs(world: World) -> None:
+    """Alone, a point would train its teacher in one job with what follows."""
+    world.sweep(world.grid((1,)), lambda work, attempt, content: failed("full", 0) if "prune" in work.stages else DONE)
+    assert not world.experiments
+    alone = [world.asked(1, 0.1)]
+    world.sweep(alone, lambda work, attempt, content: DONE)
+    assert world.hands.ran == ["prune", "quantize", "tell"]
+    assert world.is_right(alone)
+
+
 def test_results_that_do_not_count_are_in_nobodys_way(world: World) -> None:
     """Prefect forgets old runs, and would let their numbers be used again, though their refs are taken."""
     asked = world.grid((1,), (0.1,))
