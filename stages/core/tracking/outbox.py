@@ -57,7 +57,9 @@ class Journal:
 
     @property
     def done(self) -> bool:
-        """Finished, or so old that nobody will go on with it."""
+        """Finished, or so old that nobody will go on with it, or cleared away while somebody looked at it."""
+        if not self.path.exists() and any(self.folder.glob("provenance.json*")):
+            return True
         changed = (self.path if self.path.exists() else self.folder).stat().st_mtime
         return (self._ended and b'"status": "finished"' in self._last) or time.time() - changed > FORGET
 

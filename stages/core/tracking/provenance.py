@@ -51,7 +51,15 @@ def witness(home: Path) -> None:
             target = journal.with_name(FILE)
             start = None if target.exists() else _start(journal)
             if start and _is_ours(Path(start.folder)):
-                files.write_text(target, look(start).model_dump_json())
+                _write(target, look(start).model_dump_json())
+
+
+def _write(target: Path, text: str) -> None:
+    """Not where the journal was sent and cleared away meanwhile: its folder would be there again."""
+    partial = target.with_name(f"{FILE}.partial")
+    with contextlib.suppress(FileNotFoundError):
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
 
 
 def read(journal: Path) -> Surroundings:
