@@ -173,7 +173,8 @@ def machine(told: Mapping[str, Any] | None) -> dict[str, Any]:
 def told(record: Record, lines: list[Line], there: Mapping[str, Any], here: Mapping[str, Any]) -> int:
     same = there == here
     table = Table(title=f"{record.path} of {record.rev[:7]}, run again")
-    for column in ("what", "recorded", "now", ""):
+    table.add_column("what", no_wrap=True, min_width=max(len(line.name) for line in lines))
+    for column in ("recorded", "now", ""):
         table.add_column(column, overflow="fold")
     for line in lines:
         verdict = "equal" if line.alike else "differs, as another machine may" if line.near else "[bold red]DIFFERS[/]"
