@@ -8,6 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Failed
 
 from flows import showing
+from flows.core import leash
 from flows.core.work import Work
 from flows.core.workspace import HostTrouble, StageFailed, carry_out
 from lightvision.host import Host
@@ -19,6 +20,8 @@ def job(work: Work) -> State:
     logger = get_run_logger()
     context = FlowRunContext.get()
     if context and context.flow_run:
+        if context.flow_run.deployment_id:
+            leash.end_with_starter()  # a worker, which alone could cancel it
         os.environ["LIGHTVISION_FLOW_RUN"] = str(context.flow_run.id)
         showing.place(context.flow_run.id, Host.here().name)
     progress = showing.Progress()

@@ -22,6 +22,7 @@ from typing import NoReturn
 import psutil
 
 PATIENCE = 10.0  # seconds from being asked to being killed
+LOOK = 1.0  # seconds between two looks at who started this
 AFTER = 5.0  # seconds in which the system takes away what was killed
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -98,6 +99,20 @@ def end(group: int) -> None:
                 time.sleep(0.05)
         except ProcessLookupError:
             return
+
+
+def end_with_starter() -> None:
+    """This process is asked to end when who started it is gone, to whom it can say nothing any more."""
+    threading.Thread(target=_miss, args=(os.getppid(),), daemon=True).start()
+
+
+def _miss(starter: int) -> None:
+    while os.getppid() == starter:
+        time.sleep(LOOK)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)  # a broken pipe would end it before it has told anybody
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _watch(group: int) -> None:

@@ -96,3 +96,34 @@ def test_who_does_not_hear_is_killed(tmp_path: Path) -> None:
         [deaf] = psutil.Process(process.pid).children()
     assert ends(deaf, 0.5)
     assert leash.PATIENCE <= time.monotonic() - began < leash.PATIENCE + leash.AFTER
+
+
+MISSES = """
+import subprocess, sys
+told = subprocess.Popen([sys.executable, "-c", '''
+import signal, sys, time
+from flows.core import leash
+def say(*_):
+    print("a broken pipe breaks nothing", flush=True)
+    open(sys.argv[1], "w").write("asked")
+    sys.exit()
+signal.signal(signal.SIGTERM, say)
+leash.end_with_starter()
+print("there", flush=True)
+time.sleep(60)
+''', sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(told.stdout.readline(), told.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_has_lost_its_starter_is_asked_to_end_and_can_still_act(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MISSES, str(tmp_path / "said")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as starter:
+        assert starter.stdout
+        assert starter.stdout.readline()
+        orphan = psutil.Process(int(starter.stdout.readline()))
+        assert not ends(orphan, 1.5)
+        starter.kill()
+    assert ends(orphan)
+    assert (tmp_path / "said").read_text() == "asked"
