@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import (
@@ -44,7 +44,7 @@ from rich.text import Text
 from flows import leaderboard, viewing
 from flows.coordinating import asked_by
 from flows.core import standings
-from flows.core.standings import Group
+from flows.core.standings import Group, Summary
 from flows.showing import HOST
 from flows.viewing import AtWork, View
 from stages.core.running.errors import Refusal
@@ -128,22 +128,32 @@ def trouble(error: httpx.HTTPError) -> str:
 
 def _look(client: SyncPrefectClient, run: UUID, name: str) -> View:
     state = client.read_flow_run(run).state
+    over = _is_over(state)
     board = leaderboard.newest(client, run, leaderboard.TABLE)
     return View(
         name,
         state=_named(state),
         message=PREFIX.sub("", (state.message if state else "") or ""),
         link=link(run),
-        summary=leaderboard.heard((board.metadata_ if board else None) or {}),
+        summary=_summary(board, over),
         jobs=_jobs(client, run),
         best=[row for row in leaderboard.table(board) if row["state"] == Group.FINISHED],
-        over=state is not None and state.is_final() and not _begins_anew(state),
+        over=over,
         completed=state is not None and state.is_completed(),
     )
 
 
 def _named(state: State | None) -> str:
     return (state.name or state.type.value).lower() if state else "unknown"
+
+
+def _is_over(state: State | None) -> bool:
+    return state is not None and state.is_final() and not _begins_anew(state)
+
+
+def _summary(board: Artifact | None, over: bool) -> Summary:
+    told = leaderboard.heard((board.metadata_ if board else None) or {})
+    return told.at_rest if over else told
 
 
 def _begins_anew(state: State) -> bool:
@@ -211,7 +221,7 @@ def listed(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> Table:
     for run in runs[:LISTED]:
         board = leaderboard.newest(client, run.id, leaderboard.TABLE)
         began = run.start_time.astimezone().strftime("%Y-%m-%d %H:%M") if run.start_time else ""
-        counts = leaderboard.heard(board.metadata_ or {}).counts if board else ""
+        counts = _summary(board, _is_over(run.state)).counts if board else ""
         table.add_row(*map(Text, (run.name, _named(run.state), began, counts)))
     return table
 

@@ -5,7 +5,7 @@ import math
 import textwrap
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -191,6 +191,11 @@ class Summary:
     @property
     def all(self) -> int:
         return self.finished + self.running + self.waiting + self.failed
+
+    @property
+    def at_rest(self) -> "Summary":
+        """When nobody is at work on it any more; what is not finished waits for somebody to ask again."""
+        return replace(self, running=0, waiting=self.running + self.waiting, pace=0.0, left=0.0)
 
     @property
     def counts(self) -> str:

@@ -92,7 +92,7 @@ def test_a_pipe_gets_a_line_for_each_change(monkeypatch: pytest.MonkeyPatch, cap
     assert capsys.readouterr().out.splitlines() == [
         "s: running, 2 running of 2 points",
         "s: running, 1 finished, 1 running of 2 points",
-        "s: completed, 1 finished, 1 running of 2 points",
+        "s: completed, 1 finished, 1 waiting of 2 points",  # nobody is at work when it is over
         "well done",
     ]
 
