@@ -54,7 +54,7 @@ def stages_finished_once(cluster: Cluster, twice: Collection[str]) -> None:
     for stage, counts in keys.items():
         assert len(counts) == (1 if stage in SHARED else len(cluster.references)), f"{stage}: {counts}"
         most = max(counts.values())
-        assert most == 1 or (stage in twice and most == 2), f"{stage} finished {most} times"
+        assert most == 1 or (stage in twice and most == 2), [one for one in executions if one.stage == stage]
 
 
 def no_epoch_was_done_again(cluster: Cluster, twice: Collection[str]) -> None:

@@ -20,8 +20,8 @@ from tests.cluster import toy
 from tests.cluster.cluster import Cluster
 from tests.cluster.world import World
 
-ROUNDS = ((1, 4), (2, 6), (4, 12))  # workers, points
-EPOCHS, SECONDS = 6, 10.0  # of prune, as params.yaml has it; how long one sleeps
+ROUNDS = ((1, 3), (2, 4), (4, 8))  # workers, points
+EPOCHS, SECONDS = 6, 8.0  # of prune, as params.yaml has it; how long one sleeps
 QUICK = 0.01
 ASKED, LOOKS = 200, 10  # as many as Prefect gives at once
 

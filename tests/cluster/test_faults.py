@@ -32,11 +32,15 @@ def test_stage_engine_and_worker_are_killed(cluster: Cluster) -> None:
     run = cluster.sweep("killed")
     [teacher] = cluster.reaches("train_teacher", epoch=3)
     cluster.process_of(teacher).kill()
-    [first] = cluster.reaches("prune", epoch=2)
-    assert cluster.host_of(first).kill(ENGINE)
-    wait(lambda: not cluster.lives(first), "a stage lives on without its engine", 30)
-    [second] = [one for one in cluster.reaches("prune", count=2, epoch=2) if one != first][:1]
+    first = cluster.reaches("prune", epoch=2)[0]
+    cluster.world.toy.pace(QUICK, prune=0.5, **{f"prune@{first.host}": HELD})  # both are killed in the middle
+    second = next(one for one in cluster.reaches("prune", count=2, epoch=2) if one.host != first.host)
+    cluster.world.toy.pace(QUICK, prune=HELD)
     assert cluster.host_of(second).kill(WORKER)
+    wait(lambda: not cluster.lives(second), "a stage lives on without its worker", 60)
+    assert cluster.host_of(first).kill(ENGINE)
+    wait(lambda: not cluster.lives(first), "a stage lives on without its engine", 60)
+    cluster.world.toy.pace(QUICK)
     checks.whole(cluster, run)
 
 

@@ -216,7 +216,9 @@ class World:
             shutil.copy(shared / source, folder / target)
             (folder / target).chmod(0o600)
         (folder / "known_hosts").write_text(f"[server]:{SSH} {(shared / 'host.pub').read_text()}")
-        (home / ".gitconfig").write_text(f"[user]\nname = {home.name}\nemail = {home.name}@example.org\n")
+        (home / ".gitconfig").write_text(
+            f"[init]\ndefaultBranch = main\n[user]\nname = {home.name}\nemail = {home.name}@example.org\n"
+        )
 
     def _serve(self) -> None:
         """All at once, since each waits more than it works."""
