@@ -272,6 +272,7 @@ class Coordinator:
             attempt = max(task.attempt, self._attempts.get(task.job.key[:SHORT], 0)) + 1
             work = Work(
                 repository=self._reach,
+                baseline=self._ledger.baseline,
                 start=start,
                 start_ref=ref,
                 stages=tuple(task.stages),

@@ -10,12 +10,13 @@ class Work(BaseModel):
     """Some stages, one after the other, from a commit that says everything they need; git carries the result.
 
     `repository` is the address by which workers reach git; `start` is a commit with params.yaml and dvc.lock ready,
-    kept alive by `start_ref`; the result becomes `target`, which nobody may overwrite.
+    made on top of `baseline` and kept alive by `start_ref`; the result becomes `target`, which nobody may overwrite.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: str
+    baseline: str
     start: str
     start_ref: str
     stages: tuple[str, ...]

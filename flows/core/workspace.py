@@ -161,6 +161,7 @@ def _environment(host: Host, work: Work, folder: Path) -> Mapping[str, str]:
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), path)),
         "PYTHONUNBUFFERED": "1",
         "LIGHTVISION_HOME": os.environ.get("LIGHTVISION_HOME") or str(home(host, work)),
+        "LIGHTVISION_COMMIT": work.baseline,
         "DVC_EXP_NAME": work.experiment,
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder.parent / "site"),

@@ -12,7 +12,14 @@ from flows.core.workspace import HostTrouble, StageFailed
 from flows.showing import Progress
 
 WORK = Work(
-    repository="r", start="s", start_ref="refs/s", stages=("one",), target="refs/t", title="title", experiment="e"
+    repository="r",
+    baseline="b",
+    start="s",
+    start_ref="refs/s",
+    stages=("one",),
+    target="refs/t",
+    title="title",
+    experiment="e",
 )
 
 

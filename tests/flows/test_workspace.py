@@ -1,5 +1,6 @@
 """A job on its host: what it leaves is whole and its own, and what it was given was what dvc.lock says."""
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ class World:
         }
         (self.project / "dvc.yaml").parent.mkdir(exist_ok=True)
         YAML().dump({"stages": stages}, self.project / "dvc.yaml")
-        self.start("start")
+        self.asked = self.start("start")
 
     def _write(self, path: str, text: str) -> None:
         (self.project / path).parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ class World:
     def work(self, stages: Sequence[str], start: str = "", ref: str = "start", target: str = "job/1") -> Work:
         return Work(
             repository=str(self.server),
+            baseline=self.asked,
             start=start or git(self.project, "rev-parse", "HEAD"),
             start_ref=f"refs/lightvision/starts/{ref}",
             stages=tuple(stages),
@@ -116,6 +118,14 @@ def test_a_result_is_a_child_of_its_start_with_its_data_in_the_remote(world: Wor
     assert len(ran) == 2
     assert workspace.carry_out(work, lines.append) == sha
     assert [line for line in lines if line.startswith("Running stage")] == ran
+
+
+def test_a_run_is_of_the_commit_that_was_asked_for(world: World) -> None:
+    command = 'mkdir -p data; python -c "from stages.core.running import identity; print(identity.commit())" > data/who'
+    start = world.start("who", **{"dvc.yaml": json.dumps({"stages": {"who": {"cmd": command, "outs": ["data/who"]}}})})
+    workspace.carry_out(world.work(["who"], start, "who"), print)
+    assert start != world.asked
+    assert len(world.objects(world.asked)) == 1
 
 
 def test_who_is_first_stays(world: World) -> None:
