@@ -11,11 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.tree import Tree
-
-from lightvision import experiments, objects, recorded, remembered, revisions
+from lightvision import ancestry, experiments, objects, recorded, remembered, revisions
 from lightvision.objects import Objects
 from lightvision.recorded import Record
 from lightvision.runs import SHIPPED
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
 MODEL = re.compile(r"(?P<name>lightvision-[\w-]+)(?:@(?P<alias>\w+)|/(?P<number>\d+))?")
 CHAMPION = "quantized.onnx"
 MODELS = "models"
-SAID = {True: "verified", False: "[bold red]DIFFERS[/]", None: "unknown"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def run(name: str, json: bool, no_mlflow: bool) -> int:
     if json:
         print(dumps(found))
     else:
-        show(found)
+        ancestry.show(found)
     return 0 if found["recorded"] and False not in found["checks"].values() else 1
 
 
@@ -327,42 +322,3 @@ def _told(memory: "Memory", run: "Entry") -> dict[str, Any]:
     names = ("lightvision.stage", "host", "commit", "experiment", "flow_run")
     own = {name: run.data.tags[name] for name in names if name in run.data.tags}
     return own | {"pipeline": parent.info.run_id} | links
-
-
-def show(found: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
-    file, made = found["file"], found["made"]
-    tree = Tree(f"[bold]{found['asked']}[/] sha256 {file['sha256'] or 'unknown'}, md5 {file['md5']}")
-    below = tree
-    for model in found["chain"]:
-        below = below.add(f"{model['model']}, by {model['stage']}: md5 {model['md5']}, {_short(model['sha256'])}")
-    console.print(tree, soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(max_width=40)
-    table.add_column(overflow="fold")
-    if not found["recorded"]:
-        table.add_row("recorded", "[bold red]nowhere[/]: no dvc.lock of any commit or experiment here tells of it")
-    for name, value in made.items():
-        table.add_row(name, str(value) or "none")
-    for what, holds in found["checks"].items():
-        table.add_row(what, SAID[holds])
-    _rows(table, "data", found["data"])
-    if found["recorded"]:
-        changed = {name: f"{usual} -> {value}" for name, (usual, value) in found["changed"].items()}
-        _rows(table, "parameter", changed or {"": f"all {len(found['parameters'])} as in the commit's params.yaml"})
-    _rows(table, "gate", found["gates"].get("limits", {}))
-    _rows(table, "MLflow", found["mlflow"])
-    if not found["recorded"]:
-        _rows(table, "says of itself", found["says of itself"] or {"": "nothing"})
-    console.print(table)
-    for command in found["commands"]:
-        console.print(f"  {command}", soft_wrap=True, markup=False)
-
-
-def _rows(table: Table, title: str, content: Mapping[str, Any]) -> None:
-    for name, value in experiments.flat(dict(content)).items():
-        table.add_row(f"{title} {name}".strip(), value if isinstance(value, str) else json.dumps(value, default=str))
-
-
-def _short(sha256: str | None) -> str:
-    return f"model.json {sha256[:16]}" if sha256 else "neither in the cache nor in a remote"

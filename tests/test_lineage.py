@@ -198,3 +198,21 @@ def test_remote_is_asked_for_what_the_cache_lacks(project: Path) -> None:
     record = recorded.at("HEAD", "models/shipped", "quantized.onnx", Objects())
     assert record
     assert record.file == "quantized.onnx"
+
+
+def test_what_a_person_reads(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However narrow the terminal; a command can be copied as it stands."""
+    monkeypatch.setenv("COLUMNS", "40")
+    found = told(capsys, SHIPPED)
+    assert lineage.run(SHIPPED, False, True) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert set(found["commands"]) <= set(lines)
+    assert f"lightvision reproduce {SHIPPED}" in lines
+    pairs = [tuple(line.split(maxsplit=1)) for line in lines]
+    assert {("verified", what) for what in found["checks"]} <= set(pairs)
+    assert ("commit", found["made"]["commit"]) in pairs
+    assert {(model["model"], model["md5"]) for model in found["chain"]} <= {
+        (name, value.split("md5 ")[-1].split(",")[0]) for name, value in (pair for pair in pairs if len(pair) == 2)
+    }
