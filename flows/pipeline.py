@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from prefect import flow
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from ruamel.yaml import YAML
 
 from flows import coordinating, submitting, watch
@@ -50,7 +49,7 @@ def main() -> None:
             _on_cluster(asked.targets, asked.queue, asked.detach)
             return
         params.load(Path("params.yaml"))
-        with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: submitting.SERVER_START}):
+        with submitting.own_server():
             outcome = in_place(asked.targets)
     except (Refusal, RuntimeError) as error:
         sys.exit(f"pipeline: {error}")

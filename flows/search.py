@@ -18,7 +18,6 @@ from typing import Any
 
 from prefect import flow, get_client
 from prefect.artifacts import create_table_artifact
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
@@ -174,7 +173,7 @@ def run(file: Path, cluster: bool, detach: bool, queue: str | None, dry: bool, *
         raise Refusal(f"commit {words.listed(dirty[: gathering.LISTED])} first: an experiment belongs to a commit")
     if cluster:
         return _on_cluster(asking, file, queue, detach)
-    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: submitting.SERVER_START}):
+    with submitting.own_server():
         found = here.with_options(flow_run_name=asking.name)(asking, wanted)
     show(found.said, found.rows)
     return 0 if found.found else 1

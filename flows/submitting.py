@@ -5,6 +5,7 @@ import contextvars
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 
 from flows import coordinating, leaderboard, watch
 from flows.coordinating import Order, Site
@@ -56,6 +62,12 @@ def run(parser: argparse.ArgumentParser, plan: Callable[..., tuple[Plan, Compare
         sys.exit(f"{parser.prog.rpartition('.')[2]}: {' '.join(str(refusal).split())}")
 
 
+def own_server() -> AbstractContextManager[object]:
+    """Prefect's, where there is no other: its SQLite has no time for counting who uses it."""
+    wanted = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START, PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    return temporary_settings({**wanted})
+
+
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", action="store_true", help="on the workers of the server at PREFECT_API_URL")
     parser.add_argument("--detach", action="store_true", help="do not wait for the cluster")
@@ -68,7 +80,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 def _on_this_machine(slots: int, name: str, missing: Sequence[Point], targets: Sequence[str]) -> dict[str, str]:
     if not missing:
         return {}
-    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+    with own_server():
         reasons = here.with_options(flow_run_name=name)(name, _wishes(missing), list(targets), slots)
     return _by_digest(missing, reasons)
 
