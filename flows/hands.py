@@ -24,6 +24,7 @@ from stages.core.running.errors import Refusal
 DEPLOYMENTS = {"gpu": "job/gpu", "cpu": "job/cpu"}
 PAGE = 200  # what Prefect's server gives at once
 STUCK = timedelta(minutes=5)  # in which a worker that took a run has its process running, or is no more
+INVALID = (409, 422)  # answers to parameters that a deployment does not take
 STANDS = {
     StateType.SCHEDULED: Stand.WAITING,
     StateType.PENDING: Stand.WAITING,
@@ -57,6 +58,12 @@ class Deployed:
                 )
             except ObjectNotFound as error:
                 raise Refusal(f"Prefect has no deployment {DEPLOYMENTS[pool]}: `prefect deploy --all`") from error
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in INVALID:
+                    raise
+                raise Refusal(
+                    f"{DEPLOYMENTS[pool]} is of another version: `prefect --no-prompt deploy --all`"
+                ) from error
         assert isinstance(run, FlowRun)  # noqa: S101 - it is a coroutine where nobody waits
         return Ticket(str(run.id), _seen(run))
 

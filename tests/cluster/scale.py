@@ -89,7 +89,16 @@ def server_costs(cluster: Cluster) -> dict[str, Any]:
     """What Prefect's server, on PostgreSQL, takes for a coordinator's requests; nobody works at these runs."""
     deployment = cluster.ask("GET", "deployments/name/job/gpu")
     later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
-    work = {"repository": "", "start": "", "start_ref": "", "stages": [], "target": "", "title": "", "experiment": ""}
+    work = {
+        "repository": "",
+        "baseline": "",
+        "start": "",
+        "start_ref": "",
+        "stages": [],
+        "target": "",
+        "title": "",
+        "experiment": "",
+    }
     took, made = [], []
     for number in range(ASKED):
         began = time.perf_counter()
