@@ -5,6 +5,7 @@
 Stages sleep, since the hosts share the processors of one machine: what is measured is what cannot be done at once.
 """
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from stages.core import hardware
 from stages.core.running import files
+from stages.core.running.sources import ROOT
 from tests.cluster import toy
 from tests.cluster.cluster import Cluster
 from tests.cluster.world import World
@@ -42,7 +44,7 @@ def main() -> None:
                     staffed.append(host)
             rounds.append(measure(cluster, workers, points))
             print(rounds[-1], flush=True)
-        server = server_costs(cluster)
+        server = server_costs(cluster) | results_costs(world)
     one = rounds[0]["points_per_hour"]
     for row in rounds:
         row["efficiency"] = row["points_per_hour"] / row["workers"] / one
@@ -114,6 +116,14 @@ def server_costs(cluster: Cluster) -> dict[str, Any]:
     for run in made:
         cluster.ask("DELETE", f"flow_runs/{run}")
     return {"ask_for_a_job_seconds": spread(took), "look_at_jobs_seconds": spread(looks), "jobs_looked_at": ASKED}
+
+
+def results_costs(world: World) -> dict[str, Any]:
+    """What a coordinator asks git and the DVC remote about results."""
+    said = world.person.run("python", "-m", "tests.cluster.accepting", world.git, "prune", "evaluate", cwd=ROOT)
+    found = json.loads(said.splitlines()[-1])
+    costs = {"list_results_seconds": spread(found["list"]), "check_a_result_seconds": spread(found["check"])}
+    return costs | {"results_listed": found["refs"]}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What Prefect's server answers to who asks for a job, in words; whatever is worth another try is not told as an end."""
+"""What Prefect's server answers to who asks for a job, in words; what is worth another try is not told as an end."""
 
 from typing import Any
 
