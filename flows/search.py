@@ -87,7 +87,7 @@ def search(
         name=name, limits=limits, points=points, at_once=at_once, seed=seed, halving=halving, sets=tuple(sets)
     )
     site = coordinating.cluster(repository, rev, name, queue)
-    found = carry_out(asking, coordinating.at(site, lambda: space.read(Path(space_file))), site)
+    found = carry_out(asking, coordinating.at(site, lambda: space.read(Path(space_file))), site, is_here=False)
     create_table_artifact(
         [dict(row) for row in found.rows],
         key=f"{KEY}{name.replace('_', '-')}",
@@ -100,10 +100,10 @@ def search(
 
 @flow(name="search on one machine")
 def here(asking: Asking, space: Space) -> Verdict:
-    return carry_out(asking, space, submitting.this_machine(asking.at_once))
+    return carry_out(asking, space, submitting.this_machine(asking.at_once), is_here=True)
 
 
-def carry_out(asking: Asking, wanted: Space, site: Site) -> Verdict:
+def carry_out(asking: Asking, wanted: Space, site: Site, is_here: bool) -> Verdict:
     """Until it is known what is best, and all of that is measured."""
     plan, values = prepare(asking, wanted, site)
     coordinator = coordinating.begin(Order(asking.name, (), ()), site)
@@ -119,7 +119,7 @@ def carry_out(asking: Asking, wanted: Space, site: Site) -> Verdict:
         time.sleep(POLL)
     board.show(coordinator, last=True)
     again = ["lightvision", "sweep", "--name", f"{asking.name}-seeds"]
-    return verdict.conclude(chase, choice, values["evaluate"]["confidence"], again)
+    return verdict.conclude(chase, choice, values["evaluate"]["confidence"], again, is_here)
 
 
 def expanded(site: Site, name: str, wishes: Sequence[Wish], targets: Sequence[str]) -> list[planning.Asked]:

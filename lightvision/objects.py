@@ -58,6 +58,16 @@ class Objects:
             return stores
 
 
+def is_cached(md5: str) -> bool:
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        return bool(Repo().cache.local.exists(md5))
+    except NotDvcRepoError:
+        return False
+
+
 def of_path(path: Path) -> str:
     if path.is_file():
         return _md5(path.read_bytes())

@@ -17,7 +17,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from lightvision import experiments
+from lightvision import experiments, objects
 from lightvision.experiments import FINISHED, Row
 from lightvision.runs import METRICS, SHIPPED, Run
 from stages.core.running import pipeline
@@ -81,9 +81,20 @@ def commit(revision: str) -> str:
 
 
 def of_experiment(experiment: Experiment) -> Run:
-    return _run(
-        experiment.name, experiment.rev, lambda path: f"dvc exp apply {experiment.name} && dvc checkout {SHIPPED}"
-    )
+    return _run(experiment.name, experiment.rev, lambda path: taken(experiment.name, _is_here(experiment.rev)))
+
+
+def taken(experiment: str, here: bool) -> str:
+    """How its files come into the workspace; those of other machines' experiments are in DVC's remote at best."""
+    if here:
+        return f"dvc exp apply {experiment} && dvc checkout {SHIPPED}"
+    return f"dvc exp pull origin {experiment} && dvc exp apply {experiment}"
+
+
+def _is_here(rev: str) -> bool:
+    stages = _yaml(rev, "dvc.lock").get("stages", {}).values()
+    kept = (out["md5"] for stage in stages for out in stage.get("outs", ()) if out["path"] == SHIPPED)
+    return any(map(objects.is_cached, kept))
 
 
 def of_commit(rev: str) -> Run:

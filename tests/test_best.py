@@ -75,6 +75,13 @@ def test_the_best_of_all_runs(
 
 
 @pytest.mark.usefixtures("project")
+def test_what_lies_elsewhere_is_pulled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(".dvc/cache")
+    assert asked(monkeypatch, "--no-mlflow", "--max-drop", "1") == 0
+    assert capsys.readouterr().out.endswith("\n  dvc exp pull origin large && dvc exp apply large\n")
+
+
+@pytest.mark.usefixtures("project")
 def test_every_limit_of_every_file_is_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from flows.core.coordinator import Fate, Point
 from flows.core.pursuit import BENCHMARK, TIMED, Pursuit
 from flows.core.searching import Entry, front
+from lightvision import revisions
 from stages.core import choosing, statistics, words
 from stages.core.choosing import Candidate
 
@@ -44,8 +45,8 @@ def choose(pursuit: Pursuit) -> Choice | None:
     return Choice(entry, file, best is not None)
 
 
-def conclude(pursuit: Pursuit, choice: Choice | None, confidence: float, command: Sequence[str]) -> Verdict:
-    """`command` begins a sweep over seeds, to which the winner's parameters are added."""
+def conclude(pursuit: Pursuit, choice: Choice | None, confidence: float, command: Sequence[str], here: bool) -> Verdict:
+    """`command` begins a sweep over seeds, to which the winner's parameters are added; `here` is where files are."""
     counted = _counted(pursuit)
     if choice is None:
         return Verdict(False, [f"none of the {counted} ran", *_wrong(pursuit)], [])
@@ -67,7 +68,7 @@ def conclude(pursuit: Pursuit, choice: Choice | None, confidence: float, command
     if choice.found:
         options = [word for one in sets for word in ("-S", one)]
         said += [
-            f"  it is here by: dvc exp apply {experiment.asked.name} && dvc checkout models/shipped",
+            f"  it is here by: {revisions.taken(experiment.asked.name, here)}",
             "The best of many on the same val pictures is best by luck too. Other seeds tell how much of it is left:",
             f"  {shlex.join([*command, *options])}",
         ]

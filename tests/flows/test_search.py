@@ -401,7 +401,7 @@ class Place:
         choice = verdict.choose(chase)
         while choice and choice.found and chase.finish(choice.entry):
             pass
-        return chase, verdict.conclude(chase, choice, 0.95, ["lightvision", "sweep"])
+        return chase, verdict.conclude(chase, choice, 0.95, ["lightvision", "sweep"], here=False)
 
     def hands(self, fails: Callable[[Mapping[str, Any]], bool] = lambda content: False, life: int = 1000) -> Formula:
         """They fail where they are told to."""
@@ -441,6 +441,7 @@ def test_the_planted_optimum_and_what_all_points_share_runs_once(place: Place) -
     assert hands.ran.count("export") == 27
     assert hands.ran.count("benchmark") == 1
     assert "100,000 bytes" in told(found)
+    assert "it is here by: dvc exp pull origin s-" in told(found)
     assert "drop on val against the teacher: at most 1 point, found 0.3 points: passes" in told(found)
     assert [row["budget"] for row in found.rows].count("keeps, chosen") == 1
 
