@@ -24,6 +24,7 @@ from prefect.settings import (
 
 from flows import coordinating, leaderboard, watch
 from flows.coordinating import Order, Site
+from flows.core.coordinator import Rules
 from flows.core.promoting import EXPERIMENTS
 from flows.core.repository import Repository
 from flows.core.work import Wish, Work
@@ -44,16 +45,26 @@ SERVER_START = 120  # seconds; its first start, on a cold disk, takes longer tha
 def run(parser: argparse.ArgumentParser, plan: Callable[..., tuple[Plan, Compare]]) -> int:
     """A plan carried out as `lightvision` would, but by coordinator and workers."""
     parser.add_argument("--slots", type=int, default=1, help="jobs at once on this machine")
+    parser.add_argument(
+        "--ahead", type=int, metavar="N", help=f"jobs asked of a cluster at once, {Rules.ahead} if not given"
+    )
     add_cluster(parser)
     asked = vars(parser.parse_args())
-    slots, on_cluster, detach, queue = (asked.pop(name) for name in ("slots", "cluster", "detach", "queue"))
+    slots, ahead, on_cluster = (asked.pop(name) for name in ("slots", "ahead", "cluster"))
+    detach, queue = asked.pop("detach"), asked.pop("queue")
     dry = asked.pop("dry")
     try:
         if slots < 1:
             raise Refusal("--slots counts from 1")
-        if not on_cluster and (detach or queue):
-            raise Refusal("--detach and --queue are for --cluster")
-        attempt = partial(_on_cluster, queue, detach) if on_cluster else partial(_on_this_machine, slots)
+        if not on_cluster and (detach or queue or ahead is not None):
+            raise Refusal("--ahead, --detach and --queue are for --cluster")
+        if ahead is not None and ahead < 1:
+            raise Refusal("--ahead counts from 1")
+        attempt = (
+            partial(_on_cluster, ahead or Rules.ahead, queue, detach)
+            if on_cluster
+            else partial(_on_this_machine, slots)
+        )
         planned, compare = plan(**asked)
         if on_cluster:
             bring(planned.name)
@@ -113,7 +124,7 @@ def _perform() -> Callable[[Work, int], State]:
 
 
 def _on_cluster(
-    queue: str | None, detach: bool, name: str, missing: Sequence[Point], targets: Sequence[str]
+    ahead: int, queue: str | None, detach: bool, name: str, missing: Sequence[Point], targets: Sequence[str]
 ) -> dict[str, str]:
     if not missing:
         return {}
@@ -123,6 +134,7 @@ def _on_cluster(
         "rev": experiments.head(),
         "points": [wish.model_dump(mode="json") for wish in _wishes(missing)],
         "targets": list(targets),
+        "ahead": ahead,
         "repository": address,
         "queue": queue,
     }
