@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -22,8 +22,8 @@ from tests.cluster import toy
 from tests.cluster.cluster import Cluster
 from tests.cluster.world import World
 
-ROUNDS = ((1, 3), (2, 4), (4, 8))  # workers, points
-EPOCHS, SECONDS = 6, 8.0  # of prune, as params.yaml has it; how long one sleeps
+ROUNDS = ((1, 2), (2, 4), (4, 8))  # workers, points
+EPOCHS, SECONDS = 6, 25.0  # of prune, as params.yaml has it; how long one sleeps: what a job costs beside it, all share
 QUICK = 0.01
 ASKED, LOOKS = 200, 10  # as many as Prefect gives at once
 
@@ -113,9 +113,20 @@ def server_costs(cluster: Cluster) -> dict[str, Any]:
         found = cluster.ask("POST", "flow_runs/filter", {"flow_runs": {"id": {"any_": made}}, "limit": ASKED})
         looks.append(time.perf_counter() - began)
         assert len(found) == ASKED
+    pool = "work_pools/lightvision-gpu/get_scheduled_flow_runs"
+    polls = []
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        assert not cluster.ask("POST", pool, {"scheduled_before": datetime.now(UTC).isoformat()})
+        polls.append(time.perf_counter() - began)
     for run in made:
         cluster.ask("DELETE", f"flow_runs/{run}")
-    return {"ask_for_a_job_seconds": spread(took), "look_at_jobs_seconds": spread(looks), "jobs_looked_at": ASKED}
+    return {
+        "ask_for_a_job_seconds": spread(took),
+        "look_at_jobs_seconds": spread(looks),
+        "jobs_looked_at": ASKED,
+        "poll_for_work_seconds": spread(polls),
+    }
 
 
 def results_costs(world: World) -> dict[str, Any]:
