@@ -77,6 +77,7 @@ def test_the_best_of_all_runs(
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.slow
 def test_what_is_here_needs_no_pull(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shell(sys.executable, "-m", "dvc", "init", "-q", "-f")
     lock = output(

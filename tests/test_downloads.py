@@ -17,7 +17,7 @@ from stages.core.datasets import downloads
 from stages.core.datasets.downloads import Download
 from stages.core.running.errors import Refusal
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 CONTENT = b"published" * 5000
 
 

@@ -104,6 +104,7 @@ def test_a_guess_is_what_a_person_would_say(tmp_path: Path) -> None:
         assert sources.guess(path, tmp_path / "home") == params.source(name, str(path)), path
 
 
+@pytest.mark.slow
 def test_ten_thousand_classes_are_listed(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / f"{number:05}").mkdir()

@@ -257,6 +257,7 @@ def rates(shift: float, seeds: int, sd: float = 0.01, margin: float = 0.01, time
     return float(shown), float(np.mean([one.p_equivalent is not None and one.p_equivalent < 0.05 for one in found]))
 
 
+@pytest.mark.slow
 def test_nothing_planted_is_found_as_rarely_as_stated() -> None:
     """Four standard errors of 300 draws about 5 %."""
     shown, equivalent = rates(shift=0, seeds=5)

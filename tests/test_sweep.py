@@ -337,6 +337,7 @@ def test_only_shared_seeds_are_pairs_and_the_others_are_named() -> None:
     assert (apart.n, apart.difference, apart.verdict) == (0, None, "no seed in common")
 
 
+@pytest.mark.slow
 def test_a_family_is_adjusted_and_verdicts_follow_it() -> None:
     """Alone, this difference would be one."""
     series = {"a": by_seed(FIRST), "b": by_seed(SECOND), "c": by_seed(THIRD)}

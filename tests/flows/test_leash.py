@@ -13,6 +13,7 @@ import pytest
 from flows.core import leash
 from stages.core.running.sources import ROOT
 
+pytestmark = pytest.mark.slow  # processes that wait for each other
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 HOLDER = """
 import os, sys
@@ -87,7 +88,6 @@ def test_leaving_ends_the_command(tmp_path: Path) -> None:
     assert ends(shell, 0.5)
 
 
-@pytest.mark.slow
 def test_who_does_not_hear_is_killed(tmp_path: Path) -> None:
     began = time.monotonic()
     with leash.leashed([sys.executable, "-c", DEAF], tmp_path, os.environ) as process:
