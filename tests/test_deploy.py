@@ -32,6 +32,7 @@ from ruamel.yaml import YAML
 
 import flows
 from flows import setup
+from flows.core.work import Work
 from stages.core.running.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -280,7 +281,7 @@ def test_a_server_learns_what_a_cluster_is_and_gives_up_what_falls_silent(server
 def begun(api: httpx.Client, name: str) -> str:
     """A run as a worker's engine leaves it that says no more."""
     deployment = api.get(f"deployments/name/{name}").json()
-    work = dict.fromkeys(("repository", "start", "start_ref", "target", "title", "experiment"), "none")
+    work = dict.fromkeys(Work.model_fields.keys() - {"stages"}, "none")
     parameters = {"work": work | {"stages": []}} if name.startswith("job") else {}
     run = post(api, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}).json()["id"]
     for kind in ("PENDING", "RUNNING"):

@@ -717,7 +717,7 @@ def test_hosts_that_tell_a_fresh_server_at_once_share_one_pipeline_and_one_champ
         wait(lambda: runs("distill"), every=0.05)
         stop(server)
         server = serve(project, port)
-        said = [host.communicate(timeout=60)[0].splitlines()[-1] for host in hosts]
+        said = [host.communicate(timeout=240)[0].splitlines()[-1] for host in hosts]
         assert said == ["MLflow: 1 run sent"] * len(HOSTS)
 
         [parent] = runs("pipeline-pppppppp")

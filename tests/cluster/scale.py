@@ -22,7 +22,7 @@ from tests.cluster import toy
 from tests.cluster.cluster import Cluster
 from tests.cluster.world import World
 
-ROUNDS = ((1, 2), (2, 4), (4, 8))  # workers, points
+ROUNDS = ((1, 2), (2, 2), (4, 4))  # workers, points
 EPOCHS, SECONDS = 6, 25.0  # of prune, as params.yaml has it; how long one sleeps: what a job costs beside it, all share
 QUICK = 0.01
 ASKED, LOOKS = 200, 10  # as many as Prefect gives at once

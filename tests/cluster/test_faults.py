@@ -49,6 +49,7 @@ def test_host_and_coordinator_are_killed(cluster: Cluster) -> None:
     cluster.world.toy.pace(QUICK, prune=HELD)
     run = cluster.sweep("crashed")
     victim, _ = cluster.reaches("prune", count=2, epoch=0)
+    wait(lambda: any(one["name"].endswith("describe") for one in cluster.runs("COMPLETED")), "no card", SILENCE)
     with crashed(cluster, cluster.host_of(victim)):
         assert cluster.world.hosts["cpu0"].kill(ENGINE)
         wait(lambda: cluster.state(run)["type"] == "CRASHED", "nobody sees that the coordinator crashed")
