@@ -18,6 +18,8 @@ from stages.core.tracking.__main__ import QUIET
 from tests import made_project
 from tests.made_project import edit, output, pretend_experiment, shell
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,7 +79,6 @@ def test_the_best_of_all_runs(
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.slow
 def test_what_is_here_needs_no_pull(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shell(sys.executable, "-m", "dvc", "init", "-q", "-f")
     lock = output(
@@ -255,7 +256,6 @@ def forwarded() -> None:
 
 
 @of_mlflow
-@pytest.mark.slow
 def test_what_only_mlflow_remembers_is_found_and_can_be_had(
     told: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,7 +281,6 @@ def test_what_only_mlflow_remembers_is_found_and_can_be_had(
 
 
 @of_mlflow
-@pytest.mark.slow
 def test_a_run_of_mlflow_has_the_parameters_and_metrics_of_its_stages(
     told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +297,6 @@ def test_a_run_of_mlflow_has_the_parameters_and_metrics_of_its_stages(
 
 
 @of_mlflow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "reason"),
     [

@@ -19,6 +19,8 @@ from stages.core.clocking.turns import Measured
 from stages.core.running.errors import Refusal
 from stages.core.shipping import sessions
 
+pytestmark = pytest.mark.slow
+
 SINGLE, PAIR = Cell(ways.ONE_THREAD, 1), Cell(ways.ALL_THREADS, 2)
 PICTURES = np.zeros((1, 4, 4, 3), np.uint8)
 SETTINGS = params.Benchmark(rounds=3, seconds_per_file=0.01, batches=(2,), confidence=0.95)

@@ -22,6 +22,8 @@ from stages.core.running.errors import Refusal
 from tests import made_project
 from tests.made_project import edit, pretend_experiment
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 400
 
 
@@ -241,7 +243,6 @@ def test_answers_that_are_missing_or_older_are_refused(monkeypatch: pytest.Monke
 # ------------------------------------------------------------------------------------------------------ of DVC
 
 
-@pytest.mark.slow
 def test_answers_of_experiments_come_from_dvcs_cache_or_remote(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ from stages.core.running import files, pipeline
 from stages.core.running.errors import Refusal
 from stages.core.running.sources import ROOT
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = f"""
 stages:
   evaluate:
@@ -194,7 +196,6 @@ def test_code_that_is_not_committed_is_refused(ran: list[Point], project: Path) 
 # ------------------------------------------------------------------------------------------------------- sweeps
 
 
-@pytest.mark.slow
 def test_seeds_run_once_and_only_what_is_missing(ran: list[Point], capsys: pytest.CaptureFixture[str]) -> None:
     assert lightvision("sweep", "--seeds", "1") == 0
     assert lightvision("sweep", "--seeds", "2", "--name", "more") == 0
@@ -204,7 +205,6 @@ def test_seeds_run_once_and_only_what_is_missing(ran: list[Point], capsys: pytes
     assert [(point.row, point.seed) for point in ran[2:]] == [("more", 0), ("more", 1)]
 
 
-@pytest.mark.slow
 def test_other_code_runs_again(ran: list[Point], project: Path) -> None:
     lightvision("sweep", "--seeds", "1")
     (project / "README.md").write_text("Nothing that a stage reads")
@@ -218,7 +218,6 @@ def test_other_code_runs_again(ran: list[Point], project: Path) -> None:
     assert len(ran) == 2
 
 
-@pytest.mark.slow
 def test_what_is_said_of_seeds(ran: list[Point], capsys: pytest.CaptureFixture[str]) -> None:
     lightvision("sweep", "--seeds", "4", "--margin", "2")
     found = written("seeds")
@@ -243,7 +242,6 @@ def test_what_is_said_of_seeds(ran: list[Point], capsys: pytest.CaptureFixture[s
     assert "nan" not in shown
 
 
-@pytest.mark.slow
 def test_folds_are_points_of_one_seed(ran: list[Point]) -> None:
     lightvision("sweep", "--folds", "3")
     assert [(point.seed, point.fold) for point in ran] == [(0, 0), (0, 1), (0, 2)]
@@ -337,7 +335,6 @@ def test_only_shared_seeds_are_pairs_and_the_others_are_named() -> None:
     assert (apart.n, apart.difference, apart.verdict) == (0, None, "no seed in common")
 
 
-@pytest.mark.slow
 def test_a_family_is_adjusted_and_verdicts_follow_it() -> None:
     """Alone, this difference would be one."""
     series = {"a": by_seed(FIRST), "b": by_seed(SECOND), "c": by_seed(THIRD)}
@@ -404,7 +401,6 @@ def start(*words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
 def test_dvc_runs_what_is_missing_and_says_what_failed(real: Path) -> None:
     with start("sweep", "--seeds", "2", "--to", "evaluate") as first:
         out, errors = first.communicate()
@@ -420,7 +416,6 @@ def test_dvc_runs_what_is_missing_and_says_what_failed(real: Path) -> None:
     assert "failed: more, seed 0: evaluate: there is nothing left to cut" in out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
 )

@@ -13,6 +13,8 @@ from tests.reporting.numbers import MACHINE, SHIPPED, timing
 from tests.reporting.reader import Page, share
 from tests.reporting.world import Build, World
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = params.load(sources.ROOT / "params.yaml")
 NO_LIMIT: dict[str, Any] = dict.fromkeys(params.Budget.model_fields)
 
@@ -118,7 +120,6 @@ def test_what_was_not_spoilt_is_said(tmp_path: Path, build: Build) -> None:
     assert "evaluate.robustness names no amounts" in build(world).text
 
 
-@pytest.mark.slow
 def test_maps_stand_beside_their_pictures_and_a_missing_one_stops_the_report(tmp_path: Path, build: Build) -> None:
     world = World(tmp_path)
     assert "No layer of them has a place." in build(world).text
