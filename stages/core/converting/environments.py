@@ -1,0 +1,99 @@
+"""Converters live in environments of their own, built from a lock when one is asked for: complete, or not there."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from stages.core.running import files, progress
+from stages.core.running.errors import Refusal
+
+LOCKS = Path(__file__).parent / "locks"
+
+
+def home() -> Path:
+    elsewhere = os.environ.get("LIGHTVISION_CONVERTERS")
+    return Path(elsewhere) if elsewhere else Path.home() / ".cache" / "lightvision" / "converters"
+
+
+def folder(name: str) -> Path:
+    """Of the environment that the lock describes as it is now: another lock is another environment."""
+    digest = hashlib.sha256(_lock(name).read_bytes()).hexdigest()[:12]
+    return home() / f"{name}-{digest}"
+
+
+def python(name: str) -> Path | None:
+    found = _python(folder(name))
+    return found if found.exists() else None
+
+
+def build(name: str) -> Path:
+    """Elsewhere first, then put in place by one rename, which no kill can halve; one process builds, others wait."""
+    final = folder(name)
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        with FileLock(home() / f"{final.name}.lock"):
+            if not _python(final).exists():
+                for left in home().glob(f"{final.name}.*.partial"):
+                    files.remove(left)
+                _fill(name, final)
+    except OSError as error:
+        raise Refusal(f"the converter {name} cannot be built in {final}: {error.strerror or error}") from error
+    return _python(final)
+
+
+def bytes_on_disk(name: str) -> int:
+    """Of files that uv links from its cache, too."""
+    return sum(path.lstat().st_size for path in folder(name).rglob("*") if path.is_file())
+
+
+def _fill(name: str, final: Path) -> None:
+    progress.note(f"{name}: its converter is built, once, in {final}")
+    partial = Path(tempfile.mkdtemp(prefix=f"{final.name}.", suffix=".partial", dir=home()))
+    try:
+        for command in _commands(partial, _lock(name)):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise Refusal(f"the converter {name} cannot be built: {_last_line(done.stderr)}")
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _commands(where: Path, lock: Path) -> list[list[str]]:
+    """With uv, which links what its cache has; without it by pip, alike but slower."""
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    locked = ["--require-hashes", "--requirement", str(lock)]
+    if uv:
+        return [
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(where)],
+            [uv, "pip", "install", "--quiet", "--python", str(_python(where)), *locked],
+        ]
+    return [
+        [sys.executable, "-m", "venv", "--clear", str(where)],
+        [str(_python(where)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *locked],
+    ]
+
+
+def _lock(name: str) -> Path:
+    path = LOCKS / f"{name}.lock"
+    if not path.is_file():
+        raise Refusal(f"there is no converter {name}: {path.parent} has {', '.join(names())}")
+    return path
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in LOCKS.glob("*.lock"))
+
+
+def _python(environment: Path) -> Path:
+    return environment / "bin" / "python"
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason was given"])[-1].strip()
