@@ -16,8 +16,8 @@ from stages.core import params
 from stages.core.datasets import decoding, sources, storage
 from stages.core.datasets.decoding import Rows
 from stages.core.datasets.listing import Listing
-from stages.core.datasets.pictures import FITS
 from stages.core.datasets.storage import Split
+from stages.core.predicting.pictures import FITS
 from stages.core.running import files, processes, progress
 from stages.core.running.errors import Refusal
 from stages.core.running.journal import home

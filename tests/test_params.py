@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from stages.core import augmentation, params
-from stages.core.datasets import pictures
 from stages.core.datasets.sources import SOURCES
 from stages.core.networks.families import FAMILIES
 from stages.core.objectives.building import OBJECTIVES
+from stages.core.predicting import pictures
 from stages.core.pruning.goals import GOALS
 from stages.core.pruning.importances import IMPORTANCES
 from stages.core.quantizing.methods import METHODS

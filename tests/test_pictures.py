@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core.datasets import pictures, storage
-from stages.core.datasets.pictures import Unreadable
+from stages.core.datasets import storage
+from stages.core.predicting import pictures
+from stages.core.predicting.pictures import Unreadable
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stages.core.datasets import sources
-from stages.core.datasets.pictures import Unreadable
+from stages.core.predicting.pictures import Unreadable
 from stages.core.running.errors import Refusal
 from tests.listings import csv_of, folders, given, packed, read, shade
 

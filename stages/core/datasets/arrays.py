@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.core.datasets import archives, layouts
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
-from stages.core.datasets.pictures import Picture
+from stages.core.predicting.pictures import Picture
 from stages.core.running.errors import Refusal
 
 IMAGES = ("images", "x", "data")

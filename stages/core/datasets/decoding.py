@@ -15,9 +15,9 @@ from pathlib import Path
 import imagehash
 import numpy as np
 
-from stages.core.datasets import pictures
 from stages.core.datasets.listing import Item
-from stages.core.datasets.pictures import Unreadable
+from stages.core.predicting import pictures
+from stages.core.predicting.pictures import Unreadable
 from stages.core.running import files, processes, progress
 from stages.core.running.errors import Refusal
 

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from stages.core.datasets import pictures
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
-from stages.core.datasets.pictures import ENDINGS, Picture, Unreadable
+from stages.core.predicting import pictures
+from stages.core.predicting.pictures import ENDINGS, Picture, Unreadable
 from stages.core.running.errors import Refusal
 
 PREDICT = "predict"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stages.core.datasets.pictures import Picture
+from stages.core.predicting.pictures import Picture
 
 TRAIN, VAL, TEST = "train", "val", "test"
 

@@ -13,7 +13,7 @@ from stages.core import params
 from stages.core.datasets import archives, arrays, downloads, layouts, spreadsheets
 from stages.core.datasets.layouts import SPLIT_NAMES
 from stages.core.datasets.listing import TEST, Item, Listing
-from stages.core.datasets.pictures import ENDINGS
+from stages.core.predicting.pictures import ENDINGS
 from stages.core.running.errors import Refusal
 
 Source = Callable[[Path, Path], Listing]

@@ -41,14 +41,21 @@ def _locate(module: str) -> Path | None:
 
 
 def _imports(path: Path) -> list[str]:
-    """Absolute names of what a file imports; relative imports are not used in this project (ruff sees to it)."""
+    """Absolute names of what a file imports."""
     modules: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, path)
+            modules += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [parent for module in modules for parent in _with_parents(module)]
+
+
+def _base(node: ast.ImportFrom, path: Path) -> str:
+    """Of `from .pictures import FITS` in a package, the package's module `pictures`."""
+    above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+    return ".".join((*above, node.module) if node.module else above)
 
 
 def _with_parents(module: str) -> list[str]:
