@@ -35,7 +35,7 @@ class Handed:
 
     @property
     def network(self) -> Path:
-        """Of torch.export: `images` float32 [1, H, W, 3] of 0..255 in, logits [1, classes] out; it normalises itself."""
+        """Of torch.export: float32 `images` [1, H, W, 3] of 0..255 in, logits [1, classes] out, normalisation inside."""
         return self.folder / "network.pt2"
 
     @property

@@ -1,0 +1,79 @@
+"""A maker, asked in a fresh process of its environment."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.converting import environments, table
+from stages.core.running import files, sources
+from stages.core.running.errors import Refusal
+
+
+def logits(file: Path, images: np.ndarray) -> np.ndarray:
+    """What a converted file answers to pictures (uint8 [n, H, W, 3]): float32 [n, classes].
+
+    The card beside the file says who made it; whoever made it runs it.
+    """
+    return answers(card(file)["maker"], file, images)[0]
+
+
+def card(file: Path) -> dict[str, Any]:
+    path = file.with_suffix(".json")
+    try:
+        told = files.read_json(path)
+        if isinstance(told, dict) and told.get("maker") in table.MAKERS:
+            return told
+    except (OSError, ValueError):
+        pass
+    raise Refusal(f"{file} has no card {path.name} beside it that says what runs it: `dvc repro convert` writes both")
+
+
+def answers(maker: str, file: Path, images: np.ndarray, *, timed: bool = False) -> tuple[np.ndarray, list[float]]:
+    """With the milliseconds of single calls, if it is to be timed."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found, times = (Path(folder) / name for name in ("images.npy", "logits.npy", "times.json"))
+        np.save(given, images)
+        ask(maker, "answer", file.resolve(), given, found, *([times] if timed else []))
+        return np.load(found), files.read_json(times) if timed else []
+
+
+def describe(maker: str, file: Path) -> dict[str, Any]:
+    return json.loads(ask(maker, "describe", file.resolve()))
+
+
+def convert(maker: str, handed: Path, stem: Path, kind: str) -> None:
+    ask(maker, "convert", handed.resolve(), stem.resolve(), kind)
+
+
+def ask(maker: str, *words: str | Path) -> str:
+    """One process from start to end; what it says on standard output."""
+    python = interpreter(maker)
+    command: Sequence[str] = [str(python), "-m", table.MAKERS[maker].module, *map(str, words)]
+    with tempfile.TemporaryDirectory() as nowhere:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=nowhere, env=surroundings(), check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1].strip()
+        raise Refusal(f"{maker} could not {words[0]} {Path(words[-1] if len(words) < 3 else words[2]).name}: {why}")
+    return done.stdout
+
+
+def interpreter(maker: str) -> Path:
+    if not table.MAKERS[maker].environment:
+        return Path(sys.executable)
+    found = environments.python(maker)
+    if found is None:
+        raise Refusal(f"the converter {maker} is not here: `lightvision targets --build {maker}` builds it")
+    return found
+
+
+def surroundings() -> dict[str, str]:
+    """One thread; the project's root for the maker's own module, and nothing else of this process's Python."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return kept | {"PYTHONPATH": str(sources.ROOT), "OMP_NUM_THREADS": "1"}
