@@ -52,15 +52,15 @@ def convert(maker: str, handed: Path, stem: Path, kind: str) -> None:
     ask(maker, "convert", handed.resolve(), stem.resolve(), kind)
 
 
-def ask(maker: str, *words: str | Path) -> str:
+def ask(maker: str, verb: str, *words: str | Path) -> str:
     """One process from start to end; what it says on standard output."""
     python = interpreter(maker)
-    command: Sequence[str] = [str(python), "-m", table.MAKERS[maker].module, *map(str, words)]
+    command: Sequence[str] = [str(python), "-m", table.MAKERS[maker].module, verb, *map(str, words)]
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(command, capture_output=True, text=True, cwd=nowhere, env=surroundings(), check=False)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1].strip()
-        raise Refusal(f"{maker} could not {words[0]} {Path(words[-1] if len(words) < 3 else words[2]).name}: {why}")
+        raise Refusal(f"{maker} cannot {verb}: {why}")
     return done.stdout
 
 

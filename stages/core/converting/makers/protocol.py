@@ -35,7 +35,7 @@ class Handed:
 
     @property
     def network(self) -> Path:
-        """Of torch.export: float32 `images` [1, H, W, 3] of 0..255 in, logits [1, classes] out, normalisation inside."""
+        """Of torch.export: float32 `images` [1, H, W, 3] of 0..255 in, [1, classes] out; it normalises by itself."""
         return self.folder / "network.pt2"
 
     @property
