@@ -270,4 +270,4 @@ def front(files: Sequence[Candidate], by_time: bool) -> list[Candidate]:
 
 
 def _respects(file: Candidate, by_time: bool) -> tuple[float, ...]:
-    return (file.bytes, -file.accuracy, *([file.milliseconds] if by_time else []))
+    return (file.bytes, -file.accuracy, *([file.time] if by_time else []))

@@ -3,6 +3,7 @@
 Accuracy here is of val. What test says of the file that was taken is told afterwards, and chooses nothing.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,18 +19,23 @@ ROUNDING = 1e-9  # shares of pictures are differences of floats; a limit that is
 
 @dataclass(frozen=True)
 class Candidate:
-    """One file: milliseconds are the median at one thread and one picture, joules of one picture. `twin` is the file
-    of the same network that comes before this one on the machine where both were measured.
+    """One file: milliseconds are the median at one thread and one picture, joules of one picture; None where nothing
+    was measured. `twin` is the file of the same network that comes before this one on the machine where both were.
     """
 
     name: str
     bytes: int
     macs: int
-    milliseconds: float
+    milliseconds: float | None
     joules: float | None
     accuracy: float
     drop: float
     twin: "Candidate | None" = None
+
+    @property
+    def time(self) -> float:
+        """What was not measured is not fast."""
+        return math.inf if self.milliseconds is None else self.milliseconds
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ def best(candidates: Sequence[Candidate], budget: params.Budget) -> Candidate | 
     enough = budget.accuracy is not None or budget.drop is not None
 
     def order(file: Candidate) -> tuple[float, ...]:
-        return (file.bytes, file.milliseconds) if enough else (-file.accuracy, file.bytes, file.milliseconds)
+        return (file.bytes, file.time) if enough else (-file.accuracy, file.bytes, file.time)
 
     return min(kept, key=order, default=None)
 
