@@ -1,17 +1,21 @@
 """The ordinary files of a kind of bundle: copied as they are, but for those that end in .jinja, which are filled in."""
 
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from lightvision.bundles import manifest
 from lightvision.bundles.winner import Winner
 from stages.core import predicting
 
 HERE = Path(__file__).parent
+PICTURES = 4
 RUNNER = "lightvision_runner"
 FILLED = ".jinja"
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -41,3 +45,13 @@ def runner(folder: Path) -> None:
 def licence(folder: Path) -> None:
     text = metadata.distribution("lightvision").read_text("licenses/LICENSE")
     (folder / "LICENSE").write_text(text or "MIT\n", encoding="utf-8")
+
+
+def checks(winner: Winner, folder: Path) -> None:
+    """What was asked of the file here and answered, and the first few pictures as files that a person can look at."""
+    told = winner.checks
+    np.savez_compressed(folder / "checks.npz", images=told.images, probabilities=told.probabilities)
+    (folder / "pictures").mkdir()
+    for number, (image, label) in enumerate(zip(told.images[:PICTURES], told.labels, strict=False)):
+        name = re.sub(r"\W+", "-", winner.classes[label])
+        Image.fromarray(image).save(folder / "pictures" / f"{number:02d}-{name}.png")

@@ -9,5 +9,7 @@ from lightvision.bundles.winner import Winner
 
 def make(winner: Winner, folder: Path) -> None:
     shutil.copy(winner.file, folder / "model.onnx")
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in winner.classes), encoding="utf-8")
     laying.lay("rpi", winner, folder)
     laying.runner(folder)
+    laying.checks(winner, folder)
