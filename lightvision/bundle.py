@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightvision.best import add_limits, budgeted
-from lightvision.bundles import laying, make_rpi, make_server, manifest, winner
+from lightvision.bundles import laying, make_rpi, make_server, make_web, manifest, winner
 from lightvision.bundles.winner import Winner
 from lightvision.data import settings
 from stages.core.running import files
@@ -17,9 +17,10 @@ ZIP = ".zip"
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # as a zip counts: the same content is the same bytes
 
 # what fills an empty folder for a kind of device; files common to all come afterwards
-BUNDLES: Mapping[str, Callable[[Winner, Path], None]] = {
+BUNDLES: Mapping[str, Callable[..., None]] = {
     "rpi": make_rpi.make,
     "server": make_server.make,
+    "web": make_web.make,
 }
 
 
@@ -32,11 +33,14 @@ def add(members: Any, action: str) -> None:
     parser.add_argument("kind", choices=sorted(BUNDLES))
     parser.add_argument("--out", type=Path, help="a .zip, or else a folder; lightvision-KIND-NAME.zip if not given")
     parser.add_argument("--model", type=Path, metavar="FILE", help="an exported .onnx file, instead of the best one")
+    parser.add_argument("--runtime", type=Path, metavar="FILE", help=f"web: what `npm pack {make_web.RUNTIME}` wrote")
     add_limits(parser)
     parser.set_defaults(run=run)
 
 
-def run(kind: str, out: Path | None, model: Path | None, **limits: float | None) -> int:
+def run(kind: str, out: Path | None, model: Path | None, runtime: Path | None, **limits: float | None) -> int:
+    if runtime and kind != "web":
+        raise Refusal(f"--runtime is for web: {kind} carries none")
     budget = budgeted(**limits)
     if model and budget:
         raise Refusal("--model names the file: limits beside it would choose nothing")
@@ -45,7 +49,7 @@ def run(kind: str, out: Path | None, model: Path | None, **limits: float | None)
         print(f"{found}; nothing was written")
         return 1
     target = out or Path(f"lightvision-{kind}-{found.name}{ZIP}")
-    write(kind, found, target)
+    write(kind, found, target, **({"runtime": runtime} if runtime else {}))
     print(f"{target}: {found.name} for {kind}: {found.why}")
     print(f"  {accuracy(found)}")
     return 0
@@ -56,8 +60,8 @@ def accuracy(found: Winner) -> str:
     return "; ".join(manifest.told(name, share) for name, share in found.accuracy.items() if share)
 
 
-def write(kind: str, found: Winner, target: Path) -> None:
-    """Whole or not at all, and never over what is there."""
+def write(kind: str, found: Winner, target: Path, **given: Path) -> None:
+    """Whole or not at all, and never over what is there; `given` are files that the kind carries."""
     if target.exists():
         raise Refusal(f"{target} is there already: remove it, or name another by --out")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,7 @@ def write(kind: str, found: Winner, target: Path) -> None:
     files.remove(folder)
     try:
         folder.mkdir()
-        BUNDLES[kind](found, folder)
+        BUNDLES[kind](found, folder, **given)
         laying.licence(folder)
         files.write_json(folder / manifest.FILE, manifest.of(kind, found, folder))
         if target.suffix == ZIP:
