@@ -12,6 +12,7 @@ from PIL import Image
 
 from stages.core.datasets import archives, layouts
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
+from stages.core.predicting import finding
 from stages.core.predicting.pictures import Picture
 from stages.core.running.errors import Refusal
 
@@ -128,7 +129,7 @@ def _names(path: Path, arrays: Mapping[str, Path], used: Sequence[int]) -> dict[
     if told.ndim != 1 or told.dtype.kind not in "US":
         raise Refusal(f"{path}: {given[0].stem} must hold the names of the classes, each as text")
     texts = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in told.tolist())
-    names = [layouts.normal(one) for one in texts]
+    names = [finding.normal(one) for one in texts]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise Refusal(f"{path}: {given[0].stem} holds {twice[0]!r} twice")

@@ -1,15 +1,14 @@
 """Folders as people arrange them: one for each class, perhaps below one for each split, perhaps wrapped once more."""
 
 import os
-import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
 from stages.core.predicting import pictures
-from stages.core.predicting.pictures import ENDINGS, Picture, Unreadable
+from stages.core.predicting.finding import hidden, identity, is_picture, normal, walk
+from stages.core.predicting.pictures import ENDINGS
 from stages.core.running.errors import Refusal
 
 PREDICT = "predict"
@@ -19,7 +18,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "seg_test"), TEST),
     **dict.fromkeys(("pred", "predict", "seg_pred"), PREDICT),
 }
-IGNORED = ("__MACOSX",)  # what macOS puts into its archives
 
 
 def read(root: Path, name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> Listing:
@@ -54,7 +52,7 @@ def read(root: Path, name: str, splits: Mapping[str, str] = SPLIT_NAMES) -> List
 
 
 def item(path: Path, root: Path, label: int, split: str = "") -> Item:
-    return Item(shown(path.relative_to(root)), label, partial(open_picture, path), split)
+    return Item(shown(path.relative_to(root)), label, partial(pictures.open_picture, path), split)
 
 
 def ordered(items: list[Item]) -> tuple[Item, ...]:
@@ -62,48 +60,15 @@ def ordered(items: list[Item]) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda one: (one.name, one.label)))
 
 
-def open_picture(path: Path) -> Picture:
-    """Nothing but a regular file is opened: a pipe would be waited for, forever."""
-    try:
-        if path.is_file():
-            return pictures.read(path)
-        if path.is_symlink():
-            raise Unreadable("it is a link that leads nowhere")
-        raise Unreadable("it is no file" if path.exists() else "the file is not there")
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
-
-
-def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS
-
-
-def walk(folder: Path, above: Collection[tuple[int, int]] = ()) -> Iterator[Path]:
-    """Every entry that is no folder, and folders that bear a picture's name; links are followed, loops are not.
-
-    `above` are folders that a link must not lead back to. A folder that cannot be read is an error, not empty.
-    """
-    seen = set(above)
-    for place, below, entries in os.walk(folder, followlinks=True, onerror=_stop):
-        identity = _identity(place)
-        if identity in seen:
-            below.clear()
-            continue
-        seen.add(identity)
-        below[:] = sorted(one for one in below if not _hidden(one))
-        yield from (Path(place, one) for one in sorted(entries) if not _hidden(one))
-        yield from (Path(place, one) for one in below if is_picture(Path(one)))
-
-
 def folders(root: Path) -> list[Path]:
     with os.scandir(root) as entries:
-        return sorted(root / entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
+        return sorted(root / entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
 
 
 def files_in(root: Path) -> list[Path]:
     """Beside its folders."""
     with os.scandir(root) as entries:
-        return sorted(root / entry.name for entry in entries if not entry.is_dir() and not _hidden(entry.name))
+        return sorted(root / entry.name for entry in entries if not entry.is_dir() and not hidden(entry.name))
 
 
 def lone_file(root: Path, endings: Collection[str]) -> Path | None:
@@ -126,11 +91,6 @@ def _only(root: Path) -> Path | None:
     if len(below) == 2 and images and "annotations" in {path.name.lower() for path in below}:
         below = images
     return below[0] if len(below) == 1 and folders(below[0]) else None
-
-
-def normal(name: str) -> str:
-    """One spelling for what looks the same, and text for what is no text."""
-    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode())
 
 
 def shown(path: Path) -> str:
@@ -178,17 +138,4 @@ def _class_names(tops: Mapping[Path, str]) -> tuple[str, ...]:
 def _identities(folder: Path) -> set[tuple[int, int]]:
     """Of a folder and all above it, by either way that leads there."""
     real = folder.resolve()
-    return {_identity(path) for path in (folder, *folder.parents, real, *real.parents)}
-
-
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _stop(error: OSError) -> NoReturn:
-    raise error
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in IGNORED
+    return {identity(path) for path in (folder, *folder.parents, real, *real.parents)}

@@ -13,6 +13,7 @@ from stages.core import params
 from stages.core.datasets import archives, arrays, downloads, layouts, spreadsheets
 from stages.core.datasets.layouts import SPLIT_NAMES
 from stages.core.datasets.listing import TEST, Item, Listing
+from stages.core.predicting import finding
 from stages.core.predicting.pictures import ENDINGS
 from stages.core.running.errors import Refusal
 
@@ -130,7 +131,7 @@ def cifar100(place: Path, home: Path) -> Listing:
 def neudet(place: Path, _home: Path) -> Listing:
     """What others call validation has judged in every publication: it is test here."""
     root = layouts.unwrapped(place)
-    flat = sorted(path for path in layouts.walk(root) if path.suffix.lower() in ENDINGS)
+    flat = sorted(path for path in finding.walk(root) if path.suffix.lower() in ENDINGS)
     if flat and all(path.parent == flat[0].parent for path in flat):
         return _defects_by_file(flat)
     found = layouts.read(place, "neudet", SPLIT_NAMES | dict.fromkeys(("val", "valid", "validation"), TEST))
@@ -178,7 +179,7 @@ def _called(path: Path) -> str:
     """The name of a file or folder without what only tells its kind."""
     name = path.expanduser().resolve().name
     kind = next((one for one in (*archives.ENDINGS, *spreadsheets.ENDINGS, ".npz") if name.lower().endswith(one)), "")
-    return layouts.normal(name[: len(name) - len(kind)] or "pictures")
+    return finding.normal(name[: len(name) - len(kind)] or "pictures")
 
 
 def _fence(place: Path, home: Path) -> Path | None:

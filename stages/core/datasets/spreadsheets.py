@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.core.datasets import layouts
 from stages.core.datasets.listing import TEST, TRAIN, VAL, Item, Listing
+from stages.core.predicting import finding, pictures
 from stages.core.running.errors import Refusal
 
 COLUMNS = {  # what a column may be called
@@ -60,9 +61,9 @@ def read(path: Path, name: str, fence: Path | None = None) -> Listing:
     order = {label: number for number, label in enumerate(classes)}
     items = [
         Item(
-            name=layouts.normal(row.path),
+            name=finding.normal(row.path),
             label=order[label],
-            open=partial(layouts.open_picture, place / row.path),
+            open=partial(pictures.open_picture, place / row.path),
             given=row.split,
             groups=row.groups,
         )
@@ -71,7 +72,7 @@ def read(path: Path, name: str, fence: Path | None = None) -> Listing:
     ]
     if len({item.label for item in items}) < 2:
         raise Refusal(f"{path} names {len({item.label for item in items})} classes; at least two are needed")
-    unlabelled = tuple(sorted(layouts.normal(row.path) for row, label in named if not label))
+    unlabelled = tuple(sorted(finding.normal(row.path) for row, label in named if not label))
     return Listing(name, classes, layouts.ordered(items), unlabelled)
 
 
@@ -144,7 +145,7 @@ def _label_map(path: Path) -> dict[str, str]:
         pairs = [(other, one) for one, other in pairs]
     if not all(other.isdecimal() for _, other in pairs):
         raise Refusal(f"{path} maps neither class names to numbers nor numbers to class names")
-    numbers = {layouts.normal(one): int(other) for one, other in pairs}
+    numbers = {finding.normal(one): int(other) for one, other in pairs}
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise Refusal(f"{path}: the numbers must be 0 to {len(numbers) - 1}, each once")
     names = sorted(numbers, key=lambda name: numbers[name])
@@ -154,7 +155,7 @@ def _label_map(path: Path) -> dict[str, str]:
 def _class_of(row: Row, known: Mapping[str, str]) -> str:
     """Empty where the row has no label."""
     if not known:
-        return layouts.normal(row.name or row.label)
+        return finding.normal(row.name or row.label)
     told = {_looked_up(row, value, known) for value in (row.label, row.name) if value}
     if len(told) > 1:
         raise Refusal(f"{row.where}: label {row.label!r} and class {row.name!r} contradict {MAP}")
@@ -162,7 +163,7 @@ def _class_of(row: Row, known: Mapping[str, str]) -> str:
 
 
 def _looked_up(row: Row, value: str, known: Mapping[str, str]) -> str:
-    name = known.get(layouts.normal(value))
+    name = known.get(finding.normal(value))
     if name is None:
         names = list(dict.fromkeys(known.values()))
         few = names[:10]

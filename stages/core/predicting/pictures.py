@@ -1,6 +1,7 @@
 """From a picture file of any kind to RGB pixels of one size."""
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}
 MOST_PIXELS = 100_000_000  # a picture larger than this is refused rather than decoded
 ONE_PICTURE = {"MPO"}  # a camera's JPEG with a preview behind it
+PROGRAMS = {"EPS"}  # Pillow would let Ghostscript run it
 # whatever Pillow's readers raise at damaged headers and pixels
 DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
@@ -29,23 +31,54 @@ class Picture:
     mode: str
 
 
+def open_picture(path: str | os.PathLike[str]) -> Picture:
+    """Nothing but a regular file is opened: a pipe would be waited for, forever."""
+    path = Path(path)
+    try:
+        if path.is_file():
+            return read(path)
+        if path.is_symlink():
+            raise Unreadable("it is a link that leads nowhere")
+        raise Unreadable("it is no file" if path.exists() else "the file is not there")
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+
+
 def read(path: Path) -> Picture:
     """Upright RGB, whatever the file held."""
     try:
         with Image.open(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise Unreadable(f"{picture.width} x {picture.height} pixels: a decompression bomb")
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1 and picture.format not in ONE_PICTURE:
-                raise Unreadable(f"it holds {frames} pictures, not one")
-            if picture.mode == "F":
-                raise Unreadable("floating-point pixels have no agreed white")
-            return Picture(to_rgb(ImageOps.exif_transpose(picture)), picture.mode)
+            return from_pillow(picture)
     except UnidentifiedImageError as error:
         raise Unreadable("it is empty" if path.stat().st_size == 0 else "it is no picture of a known kind") from error
     except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error).replace(str(path), "").strip(" '")
         raise Unreadable(reason or type(error).__name__) from error
+
+
+def from_pillow(picture: Image.Image) -> Picture:
+    """Nothing is decoded before it is known to be one picture of a sane size."""
+    try:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise Unreadable(f"{picture.width} x {picture.height} pixels: a decompression bomb")
+        if not picture.width * picture.height:
+            raise Unreadable("it has no pixels")
+        if picture.format in PROGRAMS:
+            raise Unreadable(f"{picture.format} is a program that draws, not a picture")
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format not in ONE_PICTURE:
+            raise Unreadable(f"it holds {frames} pictures, not one")
+        if picture.mode == "F":
+            raise Unreadable("floating-point pixels have no agreed white")
+        return Picture(to_rgb(ImageOps.exif_transpose(picture)), picture.mode)
+    except DAMAGED as error:
+        raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+
+def from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise Unreadable(f"an array is uint8 RGB [height, width, 3], not {pixels.dtype} {list(pixels.shape)}")
+    return Image.fromarray(pixels)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """A network becomes one ONNX file that needs nothing beside it.
 
 The file takes pictures as they come, uint8 RGB [batch, height, width, 3]; normalisation is inside, and its metadata
-holds the class names and how to make a picture fit.
+holds the class names and how to make a picture fit (stages.core.predicting.describing reads them).
 """
 
 import copy
@@ -22,6 +22,7 @@ from torch.onnx import OnnxExporterError
 from stages.core import params, plain
 from stages.core.datasets.storage import Facts
 from stages.core.networks.artifact import Card, Model
+from stages.core.predicting.schema import ONE_BY_ONE, SCHEMA
 from stages.core.running.errors import Refusal
 from stages.core.shipping import packing
 
@@ -129,6 +130,7 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
     model.producer_name = PRODUCER
     model.doc_string = "Pictures as uint8 RGB [batch, height, width, 3] in, one logit for each class out."
     content = {
+        "schema": str(SCHEMA),
         "dataset": card.facts.dataset,
         "classes": json.dumps(list(card.facts.classes), ensure_ascii=False),
         "image_size": str(card.facts.image_size),
@@ -139,6 +141,8 @@ def _describe(model: onnx.ModelProto, network: Model, facts: dict[str, str]) -> 
         "weights": _weights(card),
         **facts,
     }
+    if isinstance(card.quantization, params.DynamicInt8):
+        content["asked"] = ONE_BY_ONE
     helper.set_model_props(model, content)
 
 
