@@ -1,5 +1,6 @@
 """One page for a person's eyes: every number comes from what the other stages wrote down."""
 
+from stages.core import devices as measuring
 from stages.core import params
 from stages.core.reporting import content, findings, lineage, origin, rendering
 from stages.core.reporting import studies as studying
@@ -28,6 +29,8 @@ def main(
     evaluated: Input,
     exported: Input,
     benchmarked: Input,
+    converted: Input,
+    devices: Input,
     sensitivity: Input,
     classes: Input,
     confusion: Input,
@@ -68,6 +71,8 @@ def main(
         subgroups=findings.read_subgroups(subgroups),
         answers=findings.read_answers(answers, control=distillation.control is not None),
         attention=findings.read_attention(answers),
+        converted=findings.read(converted, findings.Converted),
+        devices=measuring.read(devices),
     )
     folders = {
         "teacher": teacher,

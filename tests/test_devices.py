@@ -12,7 +12,7 @@ from stages.core.choosing import Candidate
 from stages.core.devices import KINDS, Advice
 from stages.core.running.errors import Refusal
 
-HERE = {"system": "Linux x86_64", "integer_products": "exact"}
+HERE = {"cpu": "this one", "system": "Linux x86_64", "integer_products": "exact"}
 SHIPPED = [
     Candidate("teacher", 9_000_000, 50, 4.0, None, 0.99, 0.0),
     Candidate("pruned", 900_000, 7, 1.0, None, 0.985, 0.005),
@@ -20,6 +20,7 @@ SHIPPED = [
     Candidate("quantized-portable", 100_000, 7, 0.5, None, 0.98, 0.01),
 ]
 CONVERTED: dict[str, Any] = {
+    "machine": {"cpu": "this one"},
     "targets": {
         "onnx_packed": {"made": True, "file": "quantized.onnx", "of": "quantized", "bytes": 100_000}
         | {"accuracy": 0.98, "milliseconds": 0.5},
@@ -30,14 +31,16 @@ CONVERTED: dict[str, Any] = {
         "litert_int8": {"made": True, "file": "litert_int8.tflite", "of": "pruned", "bytes": 250_000}
         | {"accuracy": 0.97, "milliseconds": 0.6},
         "ncnn_float32": {"made": False, "why": "no converter"},
-    }
+    },
 }
+
+NOTHING: dict[str, Any] = {"machine": {"cpu": "this one"}, "targets": {}}
 
 
 def advised(
     budget: params.Budget, saturates: bool = True, measured: list[devices.Measured] | None = None, converted: Any = None
 ) -> dict[str, Advice]:
-    files = devices.candidates(SHIPPED, converted or CONVERTED)
+    files = devices.candidates(SHIPPED, converted or CONVERTED, HERE)
     found = devices.advise(files, budget, HERE, saturates, measured or [])
     return dict(zip(KINDS, found, strict=True))
 
@@ -52,7 +55,7 @@ def taken(advice: Advice) -> str:
 
 
 def test_a_target_is_weighed_with_what_is_known_of_its_network() -> None:
-    files = {file.name: file for file in devices.candidates(SHIPPED, CONVERTED)}
+    files = {file.name: file for file in devices.candidates(SHIPPED, CONVERTED, HERE)}
     assert set(files) == {f"{file.name}.onnx" for file in SHIPPED} | {"ort_packed", "openvino_int8", "litert_int8"}
     assert files["litert_int8"].macs == 7
     assert files["litert_int8"].drop == pytest.approx(0.99 - 0.97)
@@ -79,7 +82,7 @@ def test_where_sums_saturate_only_what_bears_it_is_told() -> None:
 
 
 def test_a_kind_for_which_nothing_was_made_says_so() -> None:
-    none = advised(budget(drop=0.011), converted={"targets": {}})["integers"]
+    none = advised(budget(drop=0.011), converted=NOTHING)["integers"]
     assert (none.taken, none.keeps) == (None, False)
     assert "convert.targets names none of litert_int8" in none.reason
 
@@ -129,6 +132,6 @@ def test_what_is_no_benchmark_is_refused_by_name(tmp_path: Path, content: str) -
 
 def test_a_twin_is_taken_only_where_it_is_needed() -> None:
     files = [replace(file, bytes=50_000) if file.name == "quantized-portable" else file for file in SHIPPED]
-    found = devices.advise(devices.candidates(files, {"targets": {}}), budget(drop=0.011), HERE, saturates=True)
+    found = devices.advise(devices.candidates(files, NOTHING, HERE), budget(drop=0.011), HERE, saturates=True)
     assert taken(found[0]) == "quantized.onnx"
     assert taken(found[1]) == "quantized-portable.onnx"

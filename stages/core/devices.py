@@ -17,6 +17,7 @@ from stages.core.running.errors import Refusal
 
 SHIPPED = "*.onnx"
 PAIRS = ("quantized.onnx", "onnx_packed", "ort_packed", "openvino_int8")  # of uint8 and int8, on x86
+Facts = Mapping[str, Any]
 MEASURED_ELSEWHERE = ("milliseconds", "joules")
 
 
@@ -55,13 +56,13 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What a bundle's benchmark found on a device: milliseconds of one picture at one thread, by file."""
+    """What a bundle's benchmark found on a device, file by file."""
 
     device: str
     system: str
     products: str
     agreement: float | None
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Facts]
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,13 @@ def _read(path: Path) -> Measured:
         ) from error
 
 
-def candidates(shipped: Sequence[Candidate], converted: Mapping[str, Any]) -> list[Candidate]:
-    """The shipped files and what was made of them; a target that is a shipped file is told once."""
+def candidates(
+    shipped: Sequence[Candidate], converted: Mapping[str, Any], machine: Mapping[str, Any]
+) -> list[Candidate]:
+    """The shipped files and what was made of them; a target that is a shipped file is told once, and one that was
+    timed on another machine than those has no latency.
+    """
+    together = converted["machine"]["cpu"] == machine["cpu"]
     plain = [replace(file, name=f"{file.name}.onnx", twin=None) for file in shipped]
     by_name = {file.name: file for file in plain}
     teacher = by_name[f"{choosing.BASELINE}.onnx"]
@@ -106,7 +112,7 @@ def candidates(shipped: Sequence[Candidate], converted: Mapping[str, Any]) -> li
             name=name,
             bytes=facts["bytes"],
             macs=by_name[f"{facts['of']}.onnx"].macs,
-            milliseconds=facts["milliseconds"],
+            milliseconds=facts["milliseconds"] if together else None,
             joules=None,
             accuracy=facts["accuracy"],
             drop=teacher.accuracy - facts["accuracy"],

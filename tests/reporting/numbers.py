@@ -88,8 +88,26 @@ BENCHMARK: dict[str, Any] = {
     "energy": {"source": None, "why": "not measurable here: no counters"},
     "gpu": {"why": "no CUDA provider in this ONNX Runtime"},
 }
+CONVERT: dict[str, Any] = {
+    "machine": {"cpu": "A <CPU>"},
+    "pictures": 180,
+    "confidence": 0.95,
+    "targets": {
+        "ort_float32": {"made": True, "file": "ort_float32.ort", "of": "pruned", "bytes": 130_001, "kind": "float32"}
+        | {"runtime": "ONNX Runtime 1.2", "transposes": None, "delegated": None, "accuracy": 0.9812}
+        | {"accuracy_drop": 0.0056, "drop_low": -0.0101, "drop_high": 0.0234, "agreement": 0.9944}
+        | {"largest_difference": 1.5e-5, "milliseconds": 0.321}
+        | {"milliseconds_low": 0.311, "milliseconds_high": 0.345},
+        "executorch_int8": {"made": True, "file": "executorch_int8.pte", "of": "pruned", "bytes": 33_003}
+        | {"kind": "full-integer", "runtime": "ExecuTorch 3.4", "transposes": 2, "delegated": 0.957, "accuracy": 0.9789}
+        | {"accuracy_drop": 0.0, "drop_low": -0.01, "drop_high": 0.01, "agreement": 0.9833}
+        | {"largest_difference": 0.75, "milliseconds": 0.456, "milliseconds_low": 0.4, "milliseconds_high": 0.5},
+        "ncnn_float16": {"made": False, "why": "no converter of <ncnn>"},
+    },
+}
 MACHINE = {
     "cpu": "A <CPU>",
+    "system": "Linux x86_64",
     "instructions": ["a", "b"],
     "integer_products": "exact",
     "integer_products_because": "VNNI",

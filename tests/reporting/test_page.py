@@ -280,3 +280,31 @@ def test_several_values_of_a_study_stand_side_by_side(tmp_path: Path, build: Bui
 def test_without_studies_the_page_has_no_place_for_them(page: Page) -> None:
     assert "#studies" not in page.loads
     assert "lightvision study" not in page.text
+
+
+def test_every_file_for_other_runtimes_is_told_also_what_was_not_made(page: Page) -> None:
+    table = "Files for other runtimes"
+    assert page.column(table, "Bytes") == ["130,001", "33,003", ""]
+    assert page.column(table, "Accuracy on val") == [share(0.9812), share(0.9789), ""]
+    assert page.column(table, "Against its network, points")[0] == "−0.6 [−2.3,\N{NO-BREAK SPACE}+1.0]"
+    assert page.column(table, "Same answer")[:2] == [share(0.9944), share(0.9833)]
+    assert page.column(table, "Latency here")[1].replace("\N{NO-BREAK SPACE}", " ") == "0.456 ms [0.400, 0.500]"
+    told = page.column(table, "What it is")
+    assert told[1] == f"full-integer of pruned ExecuTorch 3.4 {share(0.957)} delegated 2 transposes"
+    assert told[2] == "no converter of <ncnn>"
+
+
+def test_each_device_gets_a_file_of_those_that_run_there(tmp_path: Path, build: Build) -> None:
+    world = World(tmp_path)
+    facts = {"one_thread": {"median": 7.5, "low": 7.25, "high": 7.75, "noisy": True}}
+    facts |= {"all_threads": {"median": 2.5, "low": 2.25, "high": 2.75}, "bytes": 12_345}
+    machine = {"system": "Linux aarch64", "integer_products": "exact"}
+    told = {"device": "pi <5>", "machine": machine, "agreement": 0.95, "files": {"quantized": facts}}
+    files.write_json(world.metrics / "devices" / "pi.json", told)
+    page = build(world)
+    chosen = {row[0]: row[1] for row in page.tables["Which file for which device"]}
+    assert chosen["browser"] == "quantized.onnx"
+    assert chosen["accelerator of integers alone"] == "none"
+    [row] = page.column("Measured on devices", "One thread")
+    assert row.replace("\N{NO-BREAK SPACE}", " ") == "7.50 ms [7.25, 7.75] noisy"
+    assert page.column("Measured on devices", "Same answer as here") == [share(0.95)]

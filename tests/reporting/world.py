@@ -18,6 +18,7 @@ from stages.core.running.journal import Run
 from tests.reporting.numbers import (
     BENCHMARK,
     CLASSES,
+    CONVERT,
     LESSON,
     MACHINE,
     METHOD,
@@ -66,6 +67,7 @@ class World:
         (self.metrics / "curves").mkdir(parents=True)
         (self.metrics / "studies").mkdir()
         (self.metrics / "sweeps").mkdir()
+        (self.metrics / "devices").mkdir()
         self.answers.to_csv(self.root / "answers" / "answers.csv", index=False)
         for picture in range(self.examples):
             Image.new("RGB", (8, 8)).save(self.root / "answers" / f"{picture:06}.png")
@@ -195,6 +197,7 @@ class World:
         parity["quantized"] |= {"saturates": 0, "levels": 201, "operators": OPERATORS}
         self.write("evaluate", **told)
         self.write("export", **parity)
+        self.write("convert", **CONVERT)
         self.write("benchmark", **BENCHMARK, machine=MACHINE, pictures=PICTURES, files=shipped)
 
     def write(self, name: str, **content: Any) -> None:
@@ -236,6 +239,7 @@ class World:
             curves=self.metrics / "curves",
             studies=self.metrics / "studies",
             sweeps=self.metrics / "sweeps",
+            devices=self.metrics / "devices",
             answers=self.root / "answers",
             pruned_model=models / "pruned",
             quantized_model=models / "quantized",
@@ -256,6 +260,7 @@ METRICS = {
     "evaluated": "evaluate",
     "exported": "export",
     "benchmarked": "benchmark",
+    "converted": "convert",
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stages.core.reporting import classes, comparison, gate, judging, pruning, quantization, speed, tables
+from stages.core.reporting import classes, comparison, devices, gate, judging, pruning, quantization, speed, tables
 from stages.core.reporting.comparison import Comparison
 from stages.core.reporting.findings import Findings
 from stages.core.reporting.lineage import Pedigree
@@ -38,6 +38,9 @@ def everything(
         "classes": classes.table(classes.scores(found), found.evaluated.confidence),
         "subgroups": judging.subgroups(found),
         "benchmark": speed.details(found.benchmarked),
+        "devices": devices.advice(devices.advise(found, asked.report.budget)),
+        "targets": devices.targets(found.converted),
+        "measured-devices": devices.measured(found.devices),
     }
     listed = {name: one if isinstance(one, list) else [one] for name, one in named.items()}
     return {name: table for name, one in listed.items() for table in one}

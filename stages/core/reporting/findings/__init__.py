@@ -15,6 +15,7 @@ from stages.core.reporting.findings.benchmark import (
     Timing,
     Ways,
 )
+from stages.core.reporting.findings.converting import Converted, Made, Skipped
 from stages.core.reporting.findings.evaluation import (
     Attention,
     Beside,

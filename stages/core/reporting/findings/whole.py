@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.core.devices import Measured
 from stages.core.reporting.findings.base import NETWORKS, PORTABLE, table
 from stages.core.reporting.findings.benchmark import Benchmarked
+from stages.core.reporting.findings.converting import Converted
 from stages.core.reporting.findings.evaluation import Attention, Evaluated
 from stages.core.reporting.findings.learning import Distilled, Prepared, Trained
 from stages.core.reporting.findings.pruning import Pruned
@@ -34,6 +36,8 @@ class Findings:
     subgroups: pd.DataFrame
     answers: pd.DataFrame
     attention: Attention
+    converted: Converted
+    devices: list[Measured]
 
     def __post_init__(self) -> None:
         """A control stands in all of them or in none."""

@@ -42,6 +42,7 @@ SECTIONS = (
     Section("Classes and failures", passages.classes, ("mistakes", "classes"), ("confusion",)),
     Section("Where the networks look", passages.looking),
     Section("Studies", passages.nothing, ("study-*", "sweep-*"), ("study-*", "sweep-*")),
+    Section("Devices", passages.nothing, ("devices", "targets", "measured-devices")),
     Section("Benchmark", passages.benchmark, ("benchmark",)),
     Section("Origin", passages.origin),
 )
