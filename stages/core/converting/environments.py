@@ -66,9 +66,10 @@ def _fill(name: str, final: Path) -> None:
 
 
 def _commands(where: Path, lock: Path) -> list[list[str]]:
-    """With uv, which links what its cache has; without it by pip, alike but slower."""
+    """With uv, which links what its cache has; without it by pip, alike but slower. A lock names all that is needed, and
+    leaves out what a package asks for and does not use."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-    locked = ["--require-hashes", "--requirement", str(lock)]
+    locked = ["--no-deps", "--require-hashes", "--requirement", str(lock)]
     if uv:
         return [
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(where)],
