@@ -23,7 +23,7 @@ BINARIES = ("ip", "unshare", "nsenter", "setpriv", "sshd", "git")
 PACKAGES = "iproute2 util-linux git openssh-server postgresql"
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE = 60.0
+PATIENCE = 180.0  # a busy machine is slow, not broken
 FIRST = "import signal as s; s.signal(s.SIGCHLD, s.SIG_IGN); s.pause()"  # so that orphans leave no zombies
 
 
