@@ -38,7 +38,7 @@ def add(members: Any, action: str) -> None:
         "Of all files of all DVC experiments, commits and MLflow runs here: which keep to the limits, and which is "
         "best. Without limits, those of report.budget in params.yaml. Exit status 1 where none does."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     add_limits(parser)
     parser.add_argument("--rev", action="append", metavar="COMMIT", help="whose experiments; all if not given")
     parser.add_argument(

@@ -12,7 +12,7 @@ from stages.core.running.errors import Refusal
 
 def add(members: Any, action: str) -> None:
     text = "Hold one file of a run against a file of limits, a line for each; exit status 1 where one fails."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("name", nargs="?", default=WORKSPACE, metavar="RUN", help="as in `lightvision compare`")
     parser.add_argument("--budget", type=Path, required=True, help="such as docs/examples/edge.yaml")
     parser.add_argument("--file", default="quantized", help="quantized if not given")

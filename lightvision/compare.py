@@ -51,7 +51,7 @@ def add(members: Any, action: str) -> None:
         "What differs between two runs: parameters, files, and for each network whether one is better on the test "
         "pictures that both answered. RUN is an experiment, a commit, `workspace`, or the id of a run of MLflow."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("first", metavar="RUN")
     parser.add_argument("second", metavar="RUN")
     parser.add_argument("--network", metavar="NAME", help="this one alone; all that both runs have if not given")

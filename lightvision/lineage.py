@@ -47,7 +47,7 @@ def add(members: Any, action: str) -> None:
         "Tell where a file, a registered model or a run comes from: models it was made from, commit, data, parameters, "
         "and the commands that make it again. Exit status 1 where nobody recorded it, or digests do not agree."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("name", metavar="FILE|MODEL|RUN", help=WHAT)
     parser.add_argument("--json", action="store_true", help="all that is known, with every parameter")
     parser.add_argument("--no-mlflow", action="store_true", help="do not ask MLflow")

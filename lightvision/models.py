@@ -18,7 +18,7 @@ BLOCKS = (4, 6, 8, 10, 12)
 
 def add(members: Any, action: str) -> None:
     text = "List the networks with parameters and multiply-accumulates for one picture, the actual head included."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help=f"in pixels; {IMAGE_SIZE} if not given")
     parser.add_argument("--classes", type=int, default=CLASSES, help=f"{CLASSES} if not given")
     parser.add_argument(

@@ -44,7 +44,7 @@ def add(members: Any, action: str) -> None:
         "Run anew, in a clone of its commit, the stages that made a file, and compare: shipped files by their digests, "
         "accuracies and bytes by their numbers. Exit status 1 where something comes out otherwise."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("name", metavar="FILE|MODEL|RUN", help=lineage.WHAT)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where the clone stays; else it is thrown away")
     parser.add_argument("--cached", action="store_true", help="take from DVC's cache or remote what is there")

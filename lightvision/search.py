@@ -14,7 +14,7 @@ POINTS, AT_ONCE = 24, 4
 
 
 def add(members: Any, action: str) -> None:
-    parser: argparse.ArgumentParser = members.add_parser(action, help=TEXT, description=TEXT, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=TEXT, allow_abbrev=False)
     add_options(parser)
     parser.set_defaults(run=run)
 

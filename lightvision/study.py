@@ -33,7 +33,7 @@ Params = dict[str, Any]  # by dotted name
 
 def add(members: Any, action: str) -> None:
     text = "Gather DVC's finished experiments over one parameter or two, for the terminal, git and the report."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("name", help=f"of its files in {FOLDER}: small letters, digits, - and _")
     parser.add_argument("--x", required=True, metavar="PARAMETER", help="such as distill.method.temperature")
     parser.add_argument("--y", metavar="PARAMETER", help="a second axis, which makes a heat map")

@@ -37,7 +37,7 @@ TEXT = "Run what is not there yet of several seeds or folds, and say what is the
 
 
 def add(members: Any, action: str) -> None:
-    parser: argparse.ArgumentParser = members.add_parser(action, help=TEXT, description=TEXT, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=TEXT, allow_abbrev=False)
     add_options(parser)
     parser.set_defaults(run=run)
 

@@ -61,9 +61,7 @@ class Place:
 
 
 def add(commands: Any, name: str) -> None:
-    parser = commands.add_parser(
-        name, help="do a cluster's jobs on this machine, one on each GPU", description=__doc__, allow_abbrev=False
-    )
+    parser = commands.add_parser(name, description=__doc__, allow_abbrev=False)
     parser.add_argument("--pool", default="", help=f"default: {GPU}, or {CPU} with --slots")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--devices", default="all", metavar="0,1", help="GPUs by number, or `all`, which is the default")
