@@ -11,3 +11,4 @@ def make(winner: Winner, folder: Path) -> None:
     shutil.copy(winner.file, folder / "model.onnx")
     laying.lay("server", winner, folder)
     laying.runner(folder)
+    laying.checks(winner, folder)

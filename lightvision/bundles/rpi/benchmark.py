@@ -91,7 +91,7 @@ def called(path: Path) -> str:
 def clock(path: Path, threads: int, seconds: float) -> list[float]:
     """Milliseconds of single pictures, as many as the time allows."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     [taken] = session.get_inputs()
     feed = {taken.name: np.random.default_rng(0).integers(256, size=(1, *taken.shape[1:]), dtype=np.uint8)}

@@ -25,7 +25,7 @@ def name() -> str:
 
 
 def describe() -> dict[str, Any]:
-    told = PROCESSOR.read_text(encoding="utf-8", errors="replace")
+    told = _text(PROCESSOR)
     return {
         "cpu": _processor(told),
         "board": _board(),
@@ -43,9 +43,9 @@ def describe() -> dict[str, Any]:
 def state() -> dict[str, Any]:
     """What changes while it works; `throttled` is the firmware's word, 0x0 where it never slowed the processor."""
     return {
-        "governor": _line(GOVERNOR),
+        "governor": _text(GOVERNOR) or None,
         "load_average": round(os.getloadavg()[0], 2),
-        "celsius": int(heat) / 1000 if (heat := _line(HEAT)) else None,
+        "celsius": int(heat) / 1000 if (heat := _text(HEAT)) else None,
         "throttled": _throttled(),
     }
 
@@ -57,19 +57,22 @@ def products(instructions: Set[str]) -> str:
 
 def _processor(told: str) -> str:
     """Of ARM, the kernel tells numbers alone."""
-    if found := re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE):
-        return found[1].strip()
-    numbers = (re.search(rf"^{field}\s*:\s*(\S+)$", told, re.MULTILINE) for field in ("CPU implementer", "CPU part"))
-    return " ".join(["ARM", *(found[1] for found in numbers if found)])
+    if name := _field("model name", told):
+        return name
+    return " ".join([platform.machine(), _field("CPU implementer", told), _field("CPU part", told)]).strip()
 
 
 def _flags(told: str) -> set[str]:
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", told, re.MULTILINE)
-    return {flag.replace("avx512vnni", "avx512_vnni") for flag in found[1].split()} if found else set()
+    return set(_field("Features" if platform.machine() == "aarch64" else "flags", told).split())
+
+
+def _field(name: str, told: str) -> str:
+    found = re.search(rf"^{name}\s*:\s*(.+)$", told, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _board() -> str | None:
-    return (_line(MODEL) or "").rstrip("\0") or None
+    return _text(MODEL).rstrip("\0") or None
 
 
 def _throttled() -> str | None:
@@ -79,8 +82,9 @@ def _throttled() -> str | None:
     return done.stdout.strip().removeprefix("throttled=") or None
 
 
-def _line(path: Path) -> str | None:
+def _text(path: Path) -> str:
+    """Nothing where the kernel tells nothing."""
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return None
+        return ""

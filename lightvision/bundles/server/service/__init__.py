@@ -1,0 +1,1 @@
+"""An HTTP service that answers pictures; `python -m service` starts it."""
