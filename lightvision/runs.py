@@ -11,7 +11,7 @@ from stages.core.choosing import Candidate
 from stages.core.running.errors import Refusal
 
 SHIPPED = "models/shipped"
-METRICS = ("evaluate", "export", "benchmark")
+METRICS = ("evaluate", "export", "benchmark", "convert")
 
 
 @dataclass(frozen=True)
