@@ -21,7 +21,11 @@ def logits(file: Path, images: np.ndarray) -> np.ndarray:
 
     The card beside the file says who made it; whoever made it runs it.
     """
-    return answers(card(file)["maker"], file, images)[0]
+    maker = card(file)["maker"]
+    with tempfile.TemporaryDirectory() as folder:
+        stored = Path(folder) / "images.npy"
+        np.save(stored, images)
+        return answers(maker, file, stored)[0]
 
 
 def card(file: Path) -> dict[str, Any]:
@@ -35,12 +39,11 @@ def card(file: Path) -> dict[str, Any]:
     raise Refusal(f"{file} has no card {path.name} beside it that says what runs it: `dvc repro convert` writes both")
 
 
-def answers(maker: str, file: Path, images: np.ndarray, *, timed: bool = False) -> tuple[np.ndarray, list[float]]:
-    """With the milliseconds of single calls, if it is to be timed."""
+def answers(maker: str, file: Path, images: Path, *, timed: bool = False) -> tuple[np.ndarray, list[float]]:
+    """With the milliseconds of single calls, if it is to be timed; pictures are read from where they are stored."""
     with tempfile.TemporaryDirectory() as folder:
-        given, found, times = (Path(folder) / name for name in ("images.npy", "logits.npy", "times.json"))
-        np.save(given, images)
-        ask(maker, "answer", file.resolve(), given, found, *([times] if timed else []))
+        found, times = Path(folder) / "logits.npy", Path(folder) / "times.json"
+        ask(maker, "answer", file.resolve(), images.resolve(), found, *([times] if timed else []))
         return np.load(found), files.read_json(times) if timed else []
 
 
@@ -62,6 +65,12 @@ def ask(maker: str, verb: str, *words: str | Path) -> str:
         why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1].strip()
         raise Refusal(f"{maker} cannot {verb}: {why}")
     return done.stdout
+
+
+def prepare(maker: str) -> None:
+    """See to it that the maker can be asked: its environment is built if it is not here."""
+    if table.MAKERS[maker].environment:
+        environments.build(maker)
 
 
 def interpreter(maker: str) -> Path:

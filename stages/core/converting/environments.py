@@ -10,10 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from stages.core.converting import locks
 from stages.core.running import files, progress
 from stages.core.running.errors import Refusal
 
-LOCKS = Path(__file__).parent / "locks"
+LOCKS = Path(locks.__file__).parent
 
 
 def home() -> Path:
@@ -66,8 +67,8 @@ def _fill(name: str, final: Path) -> None:
 
 
 def _commands(where: Path, lock: Path) -> list[list[str]]:
-    """With uv, which links what its cache has; without it by pip, alike but slower. A lock names all that is needed, and
-    leaves out what a package asks for and does not use."""
+    """With uv, which links what its cache has; without it by pip, alike but slower. A lock names all that is needed,
+    and leaves out what a package asks for and does not use."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     locked = ["--no-deps", "--require-hashes", "--requirement", str(lock)]
     if uv:

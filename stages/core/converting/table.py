@@ -11,7 +11,8 @@ Found = Mapping[str, Any]  # as protocol.Described has it
 Rule = Callable[[Found], str]
 Kind = Literal["floating", "integer"]
 
-MOSTLY = 0.9  # of the tensors, or of the operators
+MOSTLY = 0.9  # of the operators
+HALF = 0.5  # of the tensors at least: a small network is pixels, their normalisation and logits for a good part
 HALVES = frozenset({"float16", "bfloat16"})
 BYTES = frozenset({"int8", "uint8"})
 
@@ -22,12 +23,13 @@ class Maker:
 
     module: str
     pieces: tuple[str, ...]
-    environment: bool
+    environment: bool = True
 
 
 @dataclass(frozen=True)
 class Target:
-    """`kind` is the maker's word for it, `gate` says which tolerances hold; `of` is the network it is compared with."""
+    """`kind` is the maker's word for it, `gate` says which tolerances hold; `of` is the network it is compared with,
+    `integers` that only a network of integers has such a file."""
 
     maker: str
     kind: str
@@ -35,6 +37,7 @@ class Target:
     of: Literal["pruned", "quantized"]
     gate: Kind
     rule: Rule
+    integers: bool = False
 
 
 def float32(found: Found) -> str:
@@ -46,9 +49,14 @@ def float16(found: Found) -> str:
     return _kind(found, "float16") or _share(found, HALVES)
 
 
-def packed(found: Found) -> str:
-    """Codes of few bits, or zeros that are left out, and operators that unpack them."""
-    return _kind(found, "packed")
+def as_exported(_: Found) -> str:
+    """The same bytes: what they hold is what export has proved, whatever numbers quantize was asked for."""
+    return ""
+
+
+def integer(found: Found) -> str:
+    """With layers in floating point where quantize was asked to keep them so."""
+    return _some(found, BYTES) if found["kind"] in ("full-integer", "partly integer") else _kind(found, "full-integer")
 
 
 def dynamic(found: Found) -> str:
@@ -89,28 +97,26 @@ def _share(found: Found, types: frozenset[str]) -> str:
     """Numbers of shapes and axes are nobody's arithmetic, and are `int64` in most formats."""
     counted = {name: count for name, count in found["types"].items() if name != "int64" or name in types}
     share = sum(counted.get(name, 0) for name in types) / max(1, sum(counted.values()))
-    return "" if share >= MOSTLY else f"only {share:.0%} of its tensors are of {', '.join(sorted(types))}"
-
-
-def _maker(name: str, *pieces: str, environment: bool = True) -> Maker:
-    return Maker(f"stages.core.converting.makers.{name}", pieces, environment)
+    return "" if share >= HALF else f"only {share:.0%} of its tensors are of {', '.join(sorted(types))}"
 
 
 MAKERS: Mapping[str, Maker] = {
-    "onnx_runtime": _maker("onnx_runtime", "onnx", "packed", environment=False),
-    "torch_program": _maker("torch_program", "program", environment=False),
-    "litert": _maker("litert", "network", "calibration"),
-    "executorch": _maker("executorch", "network", "calibration"),
-    "openvino": _maker("openvino", "onnx", "integers"),
-    "ncnn": _maker("ncnn", "network"),
+    "onnx_runtime": Maker(
+        "stages.core.converting.makers.onnx_runtime", ("onnx", "integers", "shipped", "calibration"), environment=False
+    ),
+    "torch_program": Maker("stages.core.converting.makers.torch_program", ("program",), environment=False),
+    "litert": Maker("stages.core.converting.makers.litert", ("network", "calibration")),
+    "executorch": Maker("stages.core.converting.makers.executorch", ("network", "calibration")),
+    "openvino": Maker("stages.core.converting.makers.openvino", ("onnx", "integers")),
+    "ncnn": Maker("stages.core.converting.makers.ncnn", ("onnx",)),
 }
 
 TARGETS: Mapping[str, Target] = {
     "onnx_float32": Target("onnx_runtime", "float32", ".onnx", "pruned", "floating", float32),
-    "onnx_packed": Target("onnx_runtime", "packed", ".onnx", "quantized", "integer", packed),
+    "onnx_packed": Target("onnx_runtime", "packed", ".onnx", "quantized", "integer", as_exported),
     "onnx_float16": Target("onnx_runtime", "float16", ".onnx", "pruned", "floating", float16),
     "ort_float32": Target("onnx_runtime", "ort_float32", ".ort", "pruned", "floating", float32),
-    "ort_packed": Target("onnx_runtime", "ort_packed", ".ort", "quantized", "integer", packed),
+    "ort_int8": Target("onnx_runtime", "ort_int8", ".ort", "quantized", "integer", integer, integers=True),
     "torch_float32": Target("torch_program", "float32", ".pt2", "pruned", "floating", float32),
     "litert_float32": Target("litert", "float32", ".tflite", "pruned", "floating", float32),
     "litert_float16": Target("litert", "float16", ".tflite", "pruned", "floating", float16),
@@ -120,7 +126,7 @@ TARGETS: Mapping[str, Target] = {
     "executorch_int8": Target("executorch", "int8", ".pte", "pruned", "integer", delegated(full_integer)),
     "openvino_float32": Target("openvino", "float32", ".xml", "pruned", "floating", float32),
     "openvino_float16": Target("openvino", "float16", ".xml", "pruned", "floating", float16),
-    "openvino_int8": Target("openvino", "int8", ".xml", "quantized", "integer", full_integer),
+    "openvino_int8": Target("openvino", "int8", ".xml", "quantized", "integer", integer, integers=True),
     "ncnn_float32": Target("ncnn", "float32", ".param", "pruned", "floating", float32),
     "ncnn_float16": Target("ncnn", "float16", ".param", "pruned", "floating", float16),
 }

@@ -6,6 +6,7 @@ beside that function has the same names (a test holds them together).
 """
 
 from stages.core.params.budget import Budget
+from stages.core.params.conversion import Convert, TargetName, Tolerance
 from stages.core.params.data import Augment, Digits, Known, Own, Policy, Prepare, Source, source
 from stages.core.params.distillation import (
     ABOUT_LAYERS,

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from stages.core.params import distillation
 from stages.core.params.base import Fraction, ProperFraction, Settings
 from stages.core.params.budget import Budget
+from stages.core.params.conversion import Convert
 from stages.core.params.data import Augment, Prepare
 from stages.core.params.distillation import CrossEntropy, Guide, Method, Recovery
 from stages.core.params.judging import Evaluate
@@ -191,6 +192,7 @@ class Params(Settings):
     quantize: Quantize
     evaluate: Evaluate
     export: Export
+    convert: Convert
     benchmark: Benchmark
     report: Report
 

@@ -5,9 +5,11 @@ DVC does not follow imports, so they are followed here, through the syntax tree:
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+MODULE = re.compile(r"stages(\.\w+)+")
 
 
 def of(module: str) -> set[Path]:
@@ -41,7 +43,7 @@ def _locate(module: str) -> Path | None:
 
 
 def _imports(path: Path) -> list[str]:
-    """Absolute names of what a file imports."""
+    """Absolute names of what a file imports, or names because it runs it as a process."""
     modules: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -49,6 +51,8 @@ def _imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, path)
             modules += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
+            modules.append(node.value)
     return [parent for module in modules for parent in _with_parents(module)]
 
 

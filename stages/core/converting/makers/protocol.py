@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,24 @@ class Handed:
         return self.folder / "network.pt2"
 
     @property
+    def program(self) -> Path:
+        """Of torch.export, too, as it is shipped: uint8 `images` [batch, H, W, 3] in."""
+        return self.folder / "program.pt2"
+
+    @property
     def onnx(self) -> Path:
-        """The shipped float32 file: uint8 [batch, H, W, 3] in."""
+        """The shipped float32 file, its numbers unpacked: uint8 [batch, H, W, 3] in."""
         return self.folder / "network.onnx"
 
     @property
     def integers(self) -> Path:
         """The quantized network, its codes unpacked: plain QuantizeLinear and DequantizeLinear; uint8 in."""
         return self.folder / "integers.onnx"
+
+    @property
+    def shipped(self) -> Path:
+        """The shipped float32 file, as it is."""
+        return self.folder / "shipped.onnx"
 
     @property
     def packed(self) -> Path:
@@ -95,7 +105,7 @@ def main(convert: Mapping[str, Convert], answer: Open, describe: Describe) -> No
         elif asked.verb == "answer":
             _answer(answer(asked.file), asked)
         else:
-            print(json.dumps(asdict(describe(asked.file)), allow_nan=False), file=told, flush=True)
+            print(json.dumps(vars(describe(asked.file)), allow_nan=False), file=told, flush=True)
     except Exception as error:  # noqa: BLE001 - whatever a library raises, the process that asked reads one line
         print("\n" + " ".join(f"{type(error).__name__}: {error}".split()), file=sys.stderr, flush=True)
         _end(1)
@@ -119,25 +129,30 @@ def _parse(kinds: list[str]) -> argparse.Namespace:
 
 
 def _answer(answer: Answer, asked: argparse.Namespace) -> None:
-    images = np.load(asked.images)
-    pictures = [np.ascontiguousarray(image[None]) for image in images]
-    logits = np.concatenate([np.asarray(answer(picture), dtype=np.float32).reshape(1, -1) for picture in pictures])
-    np.save(asked.logits, logits)
+    """Pictures stay on disk until their turn: those of a large split fill a memory."""
+    images = np.load(asked.images, mmap_mode="r")
+    logits = [np.asarray(answer(_picture(images, number)), dtype=np.float32).ravel() for number in range(len(images))]
+    np.save(asked.logits, np.stack(logits))
     if asked.times:
-        asked.times.write_text(json.dumps(_milliseconds(answer, pictures)), encoding="utf-8")
+        asked.times.write_text(json.dumps(_milliseconds(answer, images)), encoding="utf-8")
 
 
-def _milliseconds(answer: Answer, pictures: list[np.ndarray]) -> list[float]:
+def _milliseconds(answer: Answer, images: np.ndarray) -> list[float]:
     for call in range(WARM_UP):
-        answer(pictures[call % len(pictures)])
+        answer(_picture(images, call))
     taken: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(taken) < CALLS and (len(taken) < FEWEST or time.perf_counter() < end):
-        picture = pictures[len(taken) % len(pictures)]
+        picture = _picture(images, len(taken))
         began = time.perf_counter_ns()
         answer(picture)
         taken.append((time.perf_counter_ns() - began) / 1e6)
     return taken
+
+
+def _picture(images: np.ndarray, number: int) -> np.ndarray:
+    """One of them, counted in a circle, in memory of its own."""
+    return np.array(images[number % len(images)][None])
 
 
 def _end(status: int) -> None:
