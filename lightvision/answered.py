@@ -75,6 +75,8 @@ def csv_file(path: Path, classes: Sequence[str]) -> Iterator[Csv]:
     if path.exists() and not path.is_file():
         raise Refusal(f"--csv {path}: there is something there that is no file")
     final = Path(os.path.realpath(path))
+    if not final.parent.is_dir():
+        raise Refusal(f"--csv {path}: there is no folder {final.parent}")
     partial = final.with_name(final.name + ".partial")
     try:
         with files.writing(path):

@@ -33,8 +33,10 @@ def chosen(path: Path, endings: tuple[str, ...]) -> Path:
     """Of a folder the only file of a kind that can be asked, or the one that is meant for devices."""
     if not path.exists():
         raise Unusable(f"{path} is not there")
-    if not path.is_dir():
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise Unusable(f"{path} is no file")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in endings and file.is_file())
     if len(files) > 1:
         files = [file for file in files if file.name == PREFERRED] or files

@@ -15,7 +15,16 @@ MOST_PIXELS = 100_000_000  # a picture larger than this is refused rather than d
 ONE_PICTURE = {"MPO"}  # a camera's JPEG with a preview behind it
 PROGRAMS = {"EPS"}  # Pillow would let Ghostscript run it
 # whatever Pillow's readers raise at damaged headers and pixels
-DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
@@ -37,9 +46,9 @@ def open_picture(path: str | os.PathLike[str]) -> Picture:
     try:
         if path.is_file():
             return read(path)
-        if path.is_symlink():
-            raise Unreadable("it is a link that leads nowhere")
-        raise Unreadable("it is no file" if path.exists() else "the file is not there")
+        if path.exists():
+            raise Unreadable("it is no file")
+        raise Unreadable("it is a link that leads nowhere" if path.is_symlink() else "the file is not there")
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
 
