@@ -19,7 +19,7 @@ class Admission:
     def one(self) -> Iterator[None]:
         """Before a byte of the body is read."""
         if not self.room:
-            raise Problem(BUSY, f"{self.at_work} requests are at work already: come again", close=True)
+            raise Problem(BUSY, f"{self.at_work} requests are at work already: come again")
         self.at_work += 1
         try:
             yield

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from .problems import BUSY, Problem
 from .settings import Settings
 
-KINDS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # no reader that would call other programs
+KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # no reader that would call other programs
 
 
 class Decoder:
