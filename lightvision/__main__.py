@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "search": ("look for the file that keeps to a budget best, in a space of parameters", "lightvision.search"),
     "best": ("of all files of all runs: which keep to the limits, and which is best", "lightvision.best"),
     "recommend": ("for each kind of device, the file that keeps to the limits best", "lightvision.recommend"),
+    "targets": ("list the files for other runtimes, and build their converters", "lightvision.targets"),
     "predict": ("say what pictures show, by any network or file", "lightvision.predict"),
     "bundle": ("write the file that keeps to the limits with what runs it on a kind of device", "lightvision.bundle"),
     "compare": ("what differs between two runs, picture by picture", "lightvision.compare"),

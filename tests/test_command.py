@@ -86,7 +86,7 @@ def test_a_typo_dies_before_anything_heavy_is_imported(project: Path) -> None:
 
 
 def test_an_unknown_stage_lists_the_known(project: Path) -> None:
-    assert "benchmark, describe, distill, evaluate" in refused(stage("distil", cwd=project))
+    assert "benchmark, convert, describe, distill, evaluate" in refused(stage("distil", cwd=project))
 
 
 def test_a_missing_input_names_the_stage_that_makes_it(project: Path) -> None:

@@ -17,7 +17,14 @@ from stages.core.running.errors import Refusal
 
 DIGITS = 12  # 3 steps of 0.1 are 0.3
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
-JUDGES = ("seed", "evaluate", "export", "benchmark", "report")  # a search may not bend what files are measured by
+JUDGES = (
+    "seed",
+    "evaluate",
+    "export",
+    "convert",
+    "benchmark",
+    "report",
+)  # no search may bend what files are measured by
 PREPARES = ("prepare.image_size", "prepare.fit")  # all else there decides which pictures are val
 
 Text = Annotated[str, Field(min_length=1)]
