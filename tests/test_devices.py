@@ -24,7 +24,7 @@ CONVERTED: dict[str, Any] = {
     "targets": {
         "onnx_packed": {"made": True, "file": "quantized.onnx", "of": "quantized", "bytes": 100_000}
         | {"accuracy": 0.98, "milliseconds": 0.5},
-        "ort_packed": {"made": True, "file": "ort_packed.ort", "of": "quantized", "bytes": 104_000}
+        "ort_int8": {"made": True, "file": "ort_int8.ort", "of": "quantized", "bytes": 104_000}
         | {"accuracy": 0.98, "milliseconds": 0.4},
         "openvino_int8": {"made": True, "file": "openvino_int8.xml", "of": "quantized", "bytes": 90_000}
         | {"accuracy": 0.98, "milliseconds": 0.3},
@@ -56,7 +56,7 @@ def taken(advice: Advice) -> str:
 
 def test_a_target_is_weighed_with_what_is_known_of_its_network() -> None:
     files = {file.name: file for file in devices.candidates(SHIPPED, CONVERTED, HERE)}
-    assert set(files) == {f"{file.name}.onnx" for file in SHIPPED} | {"ort_packed", "openvino_int8", "litert_int8"}
+    assert set(files) == {f"{file.name}.onnx" for file in SHIPPED} | {"ort_int8", "openvino_int8", "litert_int8"}
     assert files["litert_int8"].macs == 7
     assert files["litert_int8"].drop == pytest.approx(0.99 - 0.97)
 
@@ -77,7 +77,7 @@ def test_each_kind_gets_the_smallest_of_what_runs_there() -> None:
 
 def test_where_sums_saturate_only_what_bears_it_is_told() -> None:
     old = advised(budget(drop=0.011))["x86-old"]
-    assert "Quantized.onnx, ort_packed and openvino_int8 may answer otherwise there" in old.reason
+    assert "Quantized.onnx, ort_int8 and openvino_int8 may answer otherwise there" in old.reason
     assert taken(advised(budget(drop=0.011), saturates=False)["x86-old"]) == "openvino_int8"
 
 

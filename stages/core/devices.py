@@ -16,7 +16,7 @@ from stages.core.choosing import TWINS, Candidate, Line
 from stages.core.running.errors import Refusal
 
 SHIPPED = "*.onnx"
-PAIRS = ("quantized.onnx", "onnx_packed", "ort_packed", "openvino_int8")  # of uint8 and int8, on x86
+PAIRS = ("quantized.onnx", "onnx_packed", "ort_int8", "openvino_int8")  # of uint8 and int8, on x86
 Facts = Mapping[str, Any]
 MEASURED_ELSEWHERE = ("milliseconds", "joules")
 
