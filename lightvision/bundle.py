@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightvision.best import add_limits, budgeted
-from lightvision.bundles import laying, make_rpi, make_server, make_web, manifest, winner
+from lightvision.bundles import laying, make_android, make_rpi, make_server, make_web, manifest, winner
 from lightvision.bundles.winner import Winner
 from lightvision.data import settings
 from stages.core.running import files
@@ -21,6 +21,7 @@ BUNDLES: Mapping[str, Callable[..., None]] = {
     "rpi": make_rpi.make,
     "server": make_server.make,
     "web": make_web.make,
+    "android": make_android.make,
 }
 
 
