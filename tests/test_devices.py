@@ -22,7 +22,7 @@ SHIPPED = [
 CONVERTED: dict[str, Any] = {
     "machine": {"cpu": "this one"},
     "targets": {
-        "onnx_packed": {"made": True, "file": "quantized.onnx", "of": "quantized", "bytes": 100_000}
+        "onnx_packed": {"made": True, "file": "onnx_packed.onnx", "of": "quantized", "bytes": 100_000}
         | {"accuracy": 0.98, "milliseconds": 0.5},
         "ort_int8": {"made": True, "file": "ort_int8.ort", "of": "quantized", "bytes": 104_000}
         | {"accuracy": 0.98, "milliseconds": 0.4},

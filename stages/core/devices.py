@@ -100,8 +100,8 @@ def _read(path: Path) -> Measured:
 def candidates(
     shipped: Sequence[Candidate], converted: Mapping[str, Any], machine: Mapping[str, Any]
 ) -> list[Candidate]:
-    """The shipped files and what was made of them; a target that is a shipped file is told once, and one that was
-    timed on another machine than those has no latency.
+    """The shipped files and what was made of them; what is as large as the file that it was made of is that file, and
+    what was timed on another machine than those has no latency.
     """
     together = converted["machine"]["cpu"] == machine["cpu"]
     plain = [replace(file, name=f"{file.name}.onnx", twin=None) for file in shipped]
@@ -118,7 +118,7 @@ def candidates(
             drop=teacher.accuracy - facts["accuracy"],
         )
         for name, facts in converted["targets"].items()
-        if facts["made"] and facts["file"] not in by_name
+        if facts["made"] and facts["bytes"] != by_name[f"{facts['of']}.onnx"].bytes
     ]
     return [*plain, *made]
 
