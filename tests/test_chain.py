@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 RUNNING = re.compile(r"Running stage '(\w+)'")
 EPOCHS = 40  # of the teacher: more than any machine finishes before a test has seen the first and killed it
-GATHERED = ("metrics/studies/", "metrics/sweeps/")  # which no stage writes
-AFTER_PRUNE = ["prune", "quantize", "evaluate", "export", "benchmark", "report"]
+GATHERED = ("metrics/studies/", "metrics/sweeps/", "metrics/devices/")  # which no stage writes
+AFTER_PRUNE = ["prune", "quantize", "evaluate", "export", "benchmark", "convert", "report"]
 
 WATCHER = """
 import os, sys
