@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, numpy_helper
 
 from stages.core.converting.makers import protocol
+from stages.core.converting.makers.openvino_graph import held
 from stages.core.converting.makers.protocol import Answer, Described, Handed
 
 openvino: Any = import_module("openvino")  # of another environment, and of this module's own name
@@ -47,20 +47,8 @@ def float16(handed: Handed, stem: Path) -> None:
 def int8(handed: Handed, stem: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "integers.onnx"
-        onnx.save(without_zeros(onnx.load(handed.integers)), path)
+        onnx.save(held(onnx.load(handed.integers)), path)
         _save(path, handed, stem, halves=False)
-
-
-def without_zeros(model: ModelProto) -> ModelProto:
-    """In place: no zero points of weights that are zero. OpenVINO subtracts those that layers share, in floating point,
-    and then computes the product in floating point too."""
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in stored and len(node.input) > 2:
-            zero_point = stored.get(node.input[2])
-            if zero_point is not None and not zero_point.any():
-                del node.input[2]
-    return model
 
 
 def _save(path: Path, handed: Handed, stem: Path, *, halves: bool) -> None:
