@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel as Level  # pyright: ignore[reportAttributeAccessIssue]
 
 from stages.core.converting.makers import protocol
@@ -18,12 +18,12 @@ from stages.core.converting.makers.protocol import Answer, Described, Handed
 INPUT = "images"
 CPU = ["CPUExecutionProvider"]
 FOR_ANY_PROCESSOR = ["NchwcTransformer"]  # what it does is for the processor at hand, and makes the file larger
-GROWS, FORMAT = 1.1, 2**15  # times the numbers and the graph, and bytes: what the format may add
+GROWS, NODE = 1.1, 1024  # times the numbers, and bytes for each operator: what the format may take
 LARGEST = 65504.0  # of float16
 ROOM = 4.0  # times what calibration pictures showed
 BATCH = 64
 INTEGERS = frozenset({"int8", "uint8", "int4", "uint4"})
-DYNAMIC = frozenset({"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger"})
+DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 
 
 def float32(handed: Handed, stem: Path) -> None:
@@ -49,7 +49,8 @@ def _save_ort(path: Path, to: Path) -> None:
     _save(path, optimised, Level.ORT_ENABLE_ALL, "ONNX")
     _save(optimised, to, Level.ORT_DISABLE_ALL, "ORT")
     optimised.unlink()
-    most = GROWS * path.stat().st_size + FORMAT
+    graph = onnx.load(path).graph
+    most = GROWS * sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer) + NODE * len(graph.node)
     if to.stat().st_size > most:
         raise ValueError(f"{to.name} has {to.stat().st_size} bytes, more than {most:.0f}: it holds numbers unpacked")
 
