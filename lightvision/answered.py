@@ -62,7 +62,7 @@ class Csv:
 
     def tell(self, answer: Answer) -> None:
         path = _no_formula(text(answer.asked))
-        if answer.probabilities is None:
+        if answer.problem:
             self._writer.writerow([path, "", "", text(answer.problem), *self._empty])
         else:
             chances = (_rounded(chance) for chance in answer.probabilities)
