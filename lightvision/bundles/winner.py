@@ -1,6 +1,7 @@
 """The file that a bundle is made of: which it is, why, what it says of itself, and what it answers here."""
 
 import json
+import math
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from lightvision import revisions
 from lightvision.runs import SHIPPED, Run
@@ -16,6 +16,9 @@ from stages.core import choosing, params, statistics
 from stages.core.choosing import Candidate
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Split
+from stages.core.predicting.classifying import Classifier
+from stages.core.predicting.errors import Unusable
+from stages.core.predicting.model import load
 from stages.core.running import files
 from stages.core.running.errors import Refusal
 from stages.core.shipping import running
@@ -23,8 +26,9 @@ from stages.core.shipping import running
 VAL = Path("data/val")
 MEASURED = ("export", "benchmark")
 CONFIDENCE = 0.95
+AT_ONCE = 256
 CHECKED = 16  # pictures of val that go along, with what the file answers here
-TOLD = ("dataset", "classes", "image_size", "fit", "mean", "std", "model")
+TOLD = ("dataset", "mean", "std", "model")
 UNKNOWN_PROCESSOR = {"integer_products": "saturating"}  # nobody knows where a bundle will run
 
 
@@ -97,45 +101,48 @@ def _why(best: Candidate, budget: params.Budget, among: int) -> str:
 
 
 def _described(path: Path, why: str, run: Run) -> Winner:
+    try:
+        model = load(path, threads=1)
+    except Unusable as problem:
+        raise Refusal(str(problem)) from problem
     told = running.facts(path)
     if lacking := [name for name in TOLD if name not in told]:
         raise Refusal(f"{path} does not tell its {', '.join(lacking)}: `dvc repro export` writes it anew")
-    classes, size = tuple(json.loads(told["classes"])), int(told["image_size"])
-    val = _val(path, classes, size)
+    val = _val(path, model)
     return Winner(
         file=path,
         name=path.stem,
         told=told,
-        classes=classes,
-        image_size=size,
-        fit=told["fit"].split(",")[0],
+        classes=model.classes,
+        image_size=model.image_size,
+        fit=model.fit,
         mean=tuple(json.loads(told["mean"])),
         std=tuple(json.loads(told["std"])),
         why=why,
-        accuracy=_accuracy(path, val, run),
-        checks=_checks(path, val),
+        accuracy=_accuracy(path, model, val, run),
+        checks=_checks(model, val),
         commit=_commit(),
     )
 
 
-def _val(path: Path, classes: tuple[str, ...], size: int) -> Split:
+def _val(path: Path, model: Classifier) -> Split:
     if not (VAL / "split.json").is_file():
         raise Refusal(f"{VAL} is not here, by which a bundle is checked: `dvc checkout {VAL}` or `dvc repro prepare`")
     val = storage.load(VAL)
-    if (val.facts.classes, val.facts.image_size) != (classes, size):
+    if (val.facts.classes, val.facts.image_size) != (model.classes, model.image_size):
         raise Refusal(
             f"{path} knows other classes, or pictures of another size, than {VAL}: bundle it where it is from"
         )
     return val
 
 
-def _checks(path: Path, val: Split) -> Checks:
+def _checks(model: Classifier, val: Split) -> Checks:
     at = np.unique(np.linspace(0, len(val) - 1, CHECKED).round().astype(int))
     images = np.ascontiguousarray(val.images[at])
-    return Checks(images, val.labels[at], special.softmax(running.logits(path, images), axis=1).astype(np.float32))
+    return Checks(images, val.labels[at], model.probabilities(images))
 
 
-def _accuracy(path: Path, val: Split, run: Run) -> dict[str, Mapping[str, float] | None]:
+def _accuracy(path: Path, model: Classifier, val: Split, run: Run) -> dict[str, Mapping[str, float] | None]:
     """As export and benchmark measured it where this is their very file; else on val, here."""
     own = Path(SHIPPED) / path.name
     if own.is_file() and run.lacks.keys().isdisjoint(MEASURED) and files.digest(own) == files.digest(path):
@@ -148,8 +155,9 @@ def _accuracy(path: Path, val: Split, run: Run) -> dict[str, Mapping[str, float]
             "pictures": benchmarked["pictures"],
         }
         return {"val": _share(round(run.found("export")[path.stem]["accuracy"] * len(val)), len(val)), "test": test}
-    right = running.logits(path, val.images).argmax(axis=1) == val.labels
-    return {"val": _share(int(right.sum()), len(val)), "test": None}
+    parts = np.array_split(np.arange(len(val)), math.ceil(len(val) / AT_ONCE))
+    right = sum(int((model.probabilities(val.images[at]).argmax(axis=1) == val.labels[at]).sum()) for at in parts)
+    return {"val": _share(right, len(val)), "test": None}
 
 
 def _share(right: int, pictures: int) -> dict[str, float]:
