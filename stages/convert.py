@@ -78,7 +78,8 @@ def absent(convert: params.Convert, quantized: Path) -> dict[str, str]:
     quantization = artifact.read_card(quantized).quantization
     lacking: dict[str, str] = {}
     for maker in dict.fromkeys(TARGETS[name].maker for name in convert.targets):
-        if why := _no_converter(maker):
+        if not _has_converter(maker):
+            why = f"no converter: `lightvision targets --build {maker}` builds it, and needs the network"
             lacking |= {name: why for name in convert.targets if TARGETS[name].maker == maker}
     if lacking and convert.absent == "fail":
         raise Refusal(f"{', '.join(lacking)}: {next(iter(lacking.values()))}; or set convert.absent to skip")
@@ -90,12 +91,14 @@ def absent(convert: params.Convert, quantized: Path) -> dict[str, str]:
     return lacking
 
 
-def _no_converter(maker: str) -> str:
+def _has_converter(maker: str) -> bool:
+    """What stood in the way is for the terminal alone: it may name this machine's network and folders."""
     try:
         asking.prepare(maker)
     except Refusal as refusal:
-        return f"no converter: `lightvision targets --build {maker}` builds it, and needs the network ({refusal})"
-    return ""
+        progress.note(str(refusal))
+        return False
+    return True
 
 
 def judged(of: Set[str], networks: Mapping[str, Path], val: Path, here: Machine) -> Judging:

@@ -14,6 +14,7 @@ from stages.core.converting import locks
 from stages.core.running import files, progress
 from stages.core.running.errors import Refusal
 
+LONGEST = 400  # letters of a reason
 LOCKS = Path(locks.__file__).parent
 
 
@@ -60,7 +61,7 @@ def _fill(name: str, final: Path) -> None:
         for command in _commands(partial, _lock(name)):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise Refusal(f"the converter {name} cannot be built: {_last_line(done.stderr)}")
+                raise Refusal(f"the converter {name} cannot be built: {_reason(done.stderr)}")
         partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -97,5 +98,6 @@ def _python(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason was given"])[-1].strip()
+def _reason(told: str) -> str:
+    """What a person can act on stands anywhere in it."""
+    return " ".join(told.split())[:LONGEST] or "no reason was given"
