@@ -29,6 +29,8 @@ private const val TOP = 5
 private const val SECONDS = 0.5 // that a picture is timed
 private const val FEWEST = 5
 
+private inline fun <reified Part : View> View.part(id: Int): Part = findViewById(id) as Part
+
 /** One screen: a picture, what the network says of it, and what this device is capable of. */
 class MainActivity : Activity() {
     private lateinit var facts: Facts
@@ -95,19 +97,19 @@ class MainActivity : Activity() {
     }
 
     private fun tell(shown: Bitmap, probabilities: DoubleArray, timing: Timing) {
-        findViewById<ImageView>(R.id.picture).apply {
+        part<ImageView>(R.id.picture).apply {
             setImageBitmap(shown)
             visibility = View.VISIBLE
         }
         val ranked = probabilities.indices.sortedByDescending { probabilities[it] }.take(TOP)
-        val rows = findViewById<ViewGroup>(R.id.answers)
+        val rows = part<ViewGroup>(R.id.answers)
         rows.removeAllViews()
         for (index in ranked) {
             val row = layoutInflater.inflate(R.layout.answer, rows, false)
             val share = percent(probabilities[index])
-            row.findViewById<TextView>(R.id.name).text = facts.classes[index]
-            row.findViewById<TextView>(R.id.share).text = share
-            row.findViewById<ProgressBar>(R.id.bar).progress = (probabilities[index] * 1000).toInt()
+            row.part<TextView>(R.id.name).text = facts.classes[index]
+            row.part<TextView>(R.id.share).text = share
+            row.part<ProgressBar>(R.id.bar).progress = (probabilities[index] * 1000).toInt()
             row.contentDescription = getString(R.string.answer, facts.classes[index], share)
             rows.addView(row)
         }
@@ -133,7 +135,7 @@ class MainActivity : Activity() {
     /** Off the main thread, one after the other; what cannot be done is said in words. */
     private fun work(meanwhile: Int, task: () -> Unit) {
         text(R.id.verdict, getString(meanwhile))
-        findViewById<ViewGroup>(R.id.answers).removeAllViews()
+        part<ViewGroup>(R.id.answers).removeAllViews()
         text(R.id.time, "")
         buttons(false)
         WORKER.execute {
@@ -141,7 +143,7 @@ class MainActivity : Activity() {
                 task()
                 null
             } catch (problem: Unreadable) {
-                getString(problem.message, *problem.given)
+                getString(problem.told, *problem.given)
             } catch (problem: OrtException) {
                 getString(if (loaded == null) R.string.no_network else R.string.stopped, problem.message)
             }
@@ -152,19 +154,21 @@ class MainActivity : Activity() {
         }
     }
 
+    private inline fun <reified Part : View> part(id: Int): Part = findViewById(id) as Part
+
     private fun show(change: () -> Unit) = runOnUiThread { if (!isDestroyed) change() }
 
     private fun network(): Classifier =
         loaded ?: Classifier(asset(this, "model.onnx"), facts.size, threads = 1).also { loaded = it }
 
-    private fun button(id: Int, pressed: () -> Unit) = findViewById<Button>(id).setOnClickListener { pressed() }
+    private fun button(id: Int, pressed: () -> Unit) = part<Button>(id).setOnClickListener { pressed() }
 
     private fun buttons(enabled: Boolean) {
-        for (id in listOf(R.id.choose, R.id.camera, R.id.benchmark)) findViewById<Button>(id).isEnabled = enabled
+        for (id in listOf(R.id.choose, R.id.camera, R.id.benchmark)) part<Button>(id).isEnabled = enabled
     }
 
     private fun text(id: Int, value: String) {
-        findViewById<TextView>(id).text = value
+        part<TextView>(id).text = value
     }
 
     private fun percent(share: Double): String =

@@ -14,8 +14,8 @@ private const val MOST_MEGAPIXELS = 50 // four bytes each are held while it is r
 private const val ROWS = 64
 private const val SHOWN = 1024 // pixels of the longer side of what is shown
 
-/** There is no answer for this picture; the message is a string resource with its arguments. */
-class Unreadable(val message: Int, vararg val given: Any) : Exception()
+/** There is no answer for this picture; what is told is a string resource with its arguments. */
+class Unreadable(val told: Int, vararg val given: Any) : Exception()
 
 /** From a picture's address to the pixels that the network was taught with. */
 class Picture(private val resolver: ContentResolver, private val address: Uri) {
