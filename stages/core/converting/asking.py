@@ -63,7 +63,9 @@ def ask(maker: str, verb: str, *words: str | Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True, cwd=nowhere, env=surroundings(), check=False)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1].strip()
-        raise Refusal(f"{maker} cannot {verb}: {why}")
+        broken = table.MAKERS[maker].environment and why.startswith("ModuleNotFoundError")
+        mend = f"; remove {environments.folder(maker)} to have its converter built anew" if broken else ""
+        raise Refusal(f"{maker} cannot {verb}: {why}{mend}")
     return done.stdout
 
 

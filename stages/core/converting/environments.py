@@ -43,6 +43,7 @@ def build(name: str) -> Path:
             if not _python(final).exists():
                 for left in home().glob(f"{final.name}.*.partial"):
                     files.remove(left)
+                files.remove(final)  # whose Python is gone from this machine
                 _fill(name, final)
     except OSError as error:
         raise Refusal(f"the converter {name} cannot be built in {final}: {error.strerror or error}") from error
