@@ -43,7 +43,7 @@ class Classifier:
     def __init__(self, file: str, description: Description, logits: Logits, batch: int = BATCH) -> None:
         self.file, self.description = file, description
         self.classes, self.image_size, self.fit = description.classes, description.image_size, description.fit
-        self.batch = 1 if description.one_by_one else batch
+        self.batch = batch
         self._logits = logits
 
     def classify(self, asked: Asked | Iterable[Asked], top: int = 1) -> list[Answer]:
