@@ -142,7 +142,9 @@ def test_who_is_slow_gets_the_newest_frame() -> None:
     newest: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=1)
     for number in range(10):
         camera._put(newest, np.array([number]))
-    assert newest.get()[0] == 9
+    last = newest.get()
+    assert last is not None
+    assert last[0] == 9
 
 
 @pytest.mark.slow

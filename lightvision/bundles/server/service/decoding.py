@@ -4,6 +4,7 @@
 
 import asyncio
 import io
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from .problems import BUSY, Problem
 from .settings import Settings
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # no reader that would call other programs
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # larger than any that could be allowed
 
 
 class Decoder:
@@ -50,7 +52,7 @@ class Decoder:
                 return self._model.pixels(picture)
         except UnidentifiedImageError:
             raise Problem(415, f"picture {number}: of no known kind ({', '.join(KINDS)})") from None
-        except Image.DecompressionBombError:
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise Problem(413, f"picture {number}: more than {self._settings.pixels:,} pixels") from None
         except (Unreadable, *DAMAGED) as error:
             raise Problem(422, f"picture {number}: {error}") from None
