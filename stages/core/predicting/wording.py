@@ -7,7 +7,7 @@ ESCAPED = range(0xDC80, 0xDD00)  # in which Python keeps bytes that are no UTF-8
 
 def shown(name: str) -> str:
     """For eyes: whatever moves a cursor, hides or turns text is spelled out."""
-    return "".join(one if one.isprintable() else _spelled(one) for one in name)
+    return name if name.isprintable() else "".join(one if one.isprintable() else _spelled(one) for one in name)
 
 
 def text(name: str) -> str:
@@ -17,6 +17,8 @@ def text(name: str) -> str:
 
 def width(line: str) -> int:
     """In columns of a terminal."""
+    if line.isascii():
+        return len(line)
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in line)
 
 
