@@ -27,8 +27,10 @@ async def pictures(request: Request, settings: Settings) -> list[bytes]:
             found = await (_files if kind == FORM else _whole)(request, settings)
     except TimeoutError:
         raise Problem(408, f"the body took longer than {settings.body_seconds:g} seconds", True) from None
+    if not found:
+        raise Problem(400, "no picture: send files in a form, or one as the body")
     if not all(found):
-        raise Problem(400, "an empty picture" if found else "no picture: send files in a form, or one as the body")
+        raise Problem(400, "an empty picture")
     return found
 
 
