@@ -46,6 +46,8 @@ def settings() -> params.Params:
     defaults["quantize"] |= {"recovery": None, "controls": False, "seeds": 1, "scan_beyond": 0.99}
     defaults["export"] |= {"min_agreement": 0.9, "max_accuracy_drop": 0.1, "max_int8_size": 0.999}
     defaults["export"] |= {"max_quantized_drop": 0.2, "max_over_ideal": 3.0}
+    for kind in ("floating", "integer"):
+        defaults["convert"][kind] |= {"min_agreement": 0.8, "max_accuracy_drop": 0.2}
     defaults["evaluate"] |= {"robustness": {"noise": [0.5], "contrast": [0.5], "blur": [0.1], "jpeg": []}}
     defaults["evaluate"] |= {"examples": 6, "attention": 3}
     defaults["benchmark"] |= {"rounds": 3, "seconds_per_file": 0.05, "batches": [2]}

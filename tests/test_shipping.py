@@ -30,8 +30,11 @@ FOLDERS = ("teacher", "student", "pruned", "quantized")
 
 @pytest.fixture(scope="module")
 def models(settings: params.Params, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_models(tmp_path_factory.mktemp("models"), settings, prepared)
+
+
+def make_models(root: Path, settings: params.Params, prepared: Path) -> Path:
     """An untrained network under three names, its statistics moved as by training, and its integer twin."""
-    root = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     network = families.build(SMALL, 3, 8)
     facts = storage.load(prepared / "train").facts
