@@ -68,7 +68,8 @@ def run(model: str, images: Sequence[str], csv: Path | None, json: bool, top: in
             told.append(files.enter_context(csv_file(csv, classifier.classes)))
         failed = _tell(classifier, found, told or [Table(sys.stdout, found.pictures, classifier.classes)], top, batch)
     if csv and not json:
-        print(f"{shown(str(csv))}: {len(found.pictures) - failed:,} pictures", flush=True)
+        answered = f"{len(found.pictures) - failed:,} of {len(found.pictures):,} pictures are answered"
+        print(f"{shown(str(csv))}: {answered}", flush=True)
     if failed:
         _say(f"{failed:,} of {len(found.pictures):,} pictures could not be read")
     return 1 if failed or found.closed else 0
@@ -113,7 +114,7 @@ def _complain(found: Found) -> None:
     if found.others:
         names = ", ".join(found.others[:NAMED])
         more = f" and {len(found.others) - NAMED:,} more" if len(found.others) > NAMED else ""
-        _say(f"{len(found.others):,} files are no pictures by their ending and were left out: {names}{more}")
+        _say(f"left out for their endings ({len(found.others):,}): {names}{more}")
 
 
 def _say(line: str) -> None:

@@ -78,7 +78,7 @@ def test_a_table(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         f"given/c/d.png  green  {second[1]:6.1%}  blue {second[2]:.1%}",
     ]
     assert told.err.splitlines() == [
-        "lightvision: 1 files are no pictures by their ending and were left out: given/notes.txt",
+        "lightvision: left out for their endings (1): given/notes.txt",
         "lightvision: given/b.png: it is empty",
         "lightvision: 1 of 3 pictures could not be read",
     ]
@@ -106,7 +106,7 @@ def test_a_csv_file(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert broken == ["given/b.png", "", "", "it is empty", "", "", ""]
     for row, chances in zip((first, second), expected((200, 10, 30), GREEN), strict=True):
         assert [float(cell) for cell in (row[2], *row[4:])] == pytest.approx([max(chances), *chances], rel=1e-6)
-    assert capsys.readouterr().out == "answers.csv: 2 pictures\n"
+    assert capsys.readouterr().out == "answers.csv: 2 of 3 pictures are answered\n"
 
 
 def test_hostile_names(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
