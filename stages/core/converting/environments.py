@@ -40,9 +40,9 @@ def build(name: str) -> Path:
     try:
         home().mkdir(parents=True, exist_ok=True)
         with FileLock(home() / f"{final.name}.lock"):
+            for left in home().glob(f"{final.name}.*.partial"):
+                files.remove(left)
             if not _python(final).exists():
-                for left in home().glob(f"{final.name}.*.partial"):
-                    files.remove(left)
                 files.remove(final)  # whose Python is gone from this machine
                 _fill(name, final)
     except OSError as error:
