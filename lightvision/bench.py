@@ -24,6 +24,7 @@ from stages.core.running.journal import home
 
 LARGE = (512, 384)  # pixels of a made picture, a common size of photographs in data sets
 CLASSES = 4  # of made pictures
+FEWEST_ROUNDS = 4  # that have an interval
 WORKERS: dict[str, Any] = {"type": int, "default": processes.cores(), "help": "of each DataLoader"}
 
 
@@ -136,6 +137,43 @@ def distillation(
     return tell(folder, split, batch_size, found, json)
 
 
+def add_targets(members: Any, action: str) -> None:
+    text = (
+        "The shipped files, converted ones, and what ONNX Runtime's own quantizer makes of pruned.onnx: bytes, "
+        "accuracy, and latency of one picture on one thread, in turns, each time in a process of its own."
+    )
+    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("--shipped", type=Path, default=Path("models/shipped"), help="with pruned.onnx, quantized.onnx")
+    parser.add_argument("--beside", type=Path, nargs="+", default=[], help="other files, such as models/targets/*.xml")
+    parser.add_argument(
+        "--calibration", type=Path, default=Path("data/calibration"), help="what that quantizer is shown"
+    )
+    parser.add_argument("--judging", type=Path, default=Path("data/val"), help="the split that files answer")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.set_defaults(run=targets)
+
+
+def targets(shipped: Path, beside: list[Path], calibration: Path, judging: Path, rounds: int, json: Path | None) -> int:
+    if rounds < FEWEST_ROUNDS:
+        raise Refusal(f"--rounds is at least {FEWEST_ROUNDS}: fewer have no interval")
+    from lightvision import converted  # ONNX Runtime's quantizer takes a second
+
+    float_file, integer_file = (shipped / f"{name}.onnx" for name in ("pruned", "quantized"))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        named = converted.named([float_file, integer_file, *beside])
+        pictures = storage.load(calibration).images
+        named |= converted.named(
+            [converted.by_onnx_runtime(float_file, pictures, scratch / "onnx_runtime_static.onnx")]
+        )
+        found = converted.compare(named, float_file.stem, storage.load(judging), rounds, scratch)
+    Console().print(converted.table(found))
+    if json:
+        files.write_json(json, found)
+    return 0
+
+
 def gathered(path: Path | None, made: int, image_size: int, scratch: Path) -> tuple[Path, Split]:
     """The pictures, or made ones, prepared."""
     folder = path or make(scratch / "made", made)
@@ -218,4 +256,10 @@ def rounded(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-COMMANDS = {"data": add_data, "training": add_training, "distillation": add_distillation, "widths": ladder.add}
+COMMANDS = {
+    "data": add_data,
+    "training": add_training,
+    "distillation": add_distillation,
+    "widths": ladder.add,
+    "targets": add_targets,
+}
