@@ -33,6 +33,7 @@ STUBS = {
         public static ColorSpace get(Named name) { return null; } }""",
     "android/graphics/Bitmap": """public final class Bitmap {
         public enum Config { ARGB_8888 }
+        public Config getConfig() { return null; }
         public int getWidth() { return 0; }
         public int getHeight() { return 0; }
         public void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height) { }

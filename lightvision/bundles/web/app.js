@@ -97,8 +97,9 @@ async function ask(classifier, file) {
     const ranked = rank(classes, await classifier.probabilities(square));
     show(part(".seen"), bitmap, LONGEST);
     showSquare(part(".asked"), square, size);
-    part(".seen").ariaLabel = `${file.name}, ${bitmap.width} × ${bitmap.height} pixels`;
-    part(".asked").ariaLabel = part(".asked").title = "what the network sees of it";
+    part(".seen").setAttribute("aria-label", `${file.name}, ${bitmap.width} × ${bitmap.height} pixels`);
+    part(".asked").setAttribute("aria-label", "what the network sees of it");
+    part(".asked").title = "what the network sees of it";
     bitmap.close();
     part(".verdict").textContent = ranked[0].name;
     part(".classes").append(...ranked.slice(0, TOP).map(line));
@@ -128,7 +129,7 @@ function line({ name, probability }) {
   const bar = made("div", "", "bar");
   bar.append(document.createElement("span"));
   bar.firstChild.style.width = percent(probability).replace(" ", "");
-  bar.ariaHidden = "true";
+  bar.setAttribute("aria-hidden", "true");
   item.append(made("span", name), number, bar);
   return item;
 }

@@ -18,6 +18,7 @@ import android.widget.ProgressBar
 import android.widget.TextView
 import androidx.core.content.FileProvider
 import java.io.File
+import java.io.IOException
 import java.text.NumberFormat
 import java.util.Locale
 import java.util.concurrent.Executors
@@ -144,6 +145,8 @@ class MainActivity : Activity() {
                 null
             } catch (problem: Unreadable) {
                 getString(problem.told, *problem.given)
+            } catch (problem: IOException) { // no room for a measurement
+                getString(R.string.stopped, problem.message)
             } catch (problem: OrtException) {
                 getString(if (loaded == null) R.string.no_network else R.string.stopped, problem.message)
             }

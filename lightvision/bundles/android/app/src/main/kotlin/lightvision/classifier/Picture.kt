@@ -35,7 +35,9 @@ class Picture(private val resolver: ContentResolver, private val address: Uri) {
     fun fitted(size: Int, fit: Fit): ByteArray {
         val bitmap = decoded(BitmapFactory.Options().apply { inPremultiplied = false })
         // colours as they are stored: Pillow does not convert them either
-        if (Build.VERSION.SDK_INT >= 29) bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+        if (Build.VERSION.SDK_INT >= 29 && bitmap.config == Bitmap.Config.ARGB_8888) { // deeper ones forbid it
+            bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+        }
         try {
             val upright = Orientation(tag, bitmap.width, bitmap.height)
             val resampler = Resampler(upright.width, upright.height, size, fit)
