@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from lightvision import __main__ as command
+from lightvision.answered import Table
+from stages.core.predicting.classifying import Answer
 from stages.core.predicting.wording import shown
 from stages.core.running.sources import ROOT
 from tests import made_files
@@ -22,6 +24,7 @@ from tests.made_files import expected
 GREEN = (5, 90, 60)
 HOSTILE = {  # names, and how a terminal is told them
     "new\nline.png": "new\\nline.png",
+    "new\rline.png": "new\\rline.png",
     "\x1b[31mred.png": "\\x1b[31mred.png",
     "csi\x9b31m.png": "csi\\x9b31m.png",
     "turned\u202egpj.png": "turned\\u202egpj.png",
@@ -134,6 +137,14 @@ def test_wide_characters_keep_columns_straight(
     lightvision(monkeypatch, "predict", "made.onnx", "日本.png", "abcd.png")
     wide, narrow = capsys.readouterr().out.splitlines()
     assert wide.index("red") + 2 == narrow.index("red")
+
+
+def test_a_terminal_that_knows_only_ascii_is_told_in_ascii() -> None:
+    kept = io.BytesIO()
+    stream = io.TextIOWrapper(kept, encoding="ascii")
+    Table(stream, ["日.png"], ["é"]).tell(Answer("日.png", (("é", 1.0),)))
+    stream.flush()
+    assert kept.getvalue().split() == [b"\\u65e5.png", b"\\xe9", b"100.0%"]
 
 
 def test_a_refusal_does_not_move_the_cursor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
