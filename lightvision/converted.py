@@ -102,7 +102,7 @@ def _rectangular(rows: list[list[float]]) -> np.ndarray:
 def table(found: dict[str, Any]) -> Table:
     shown = Table(title=f"{found['pictures']:,} pictures, {found['rounds']} rounds, one picture, one thread")
     for column in ("file", "bytes", "accuracy", "milliseconds", f"times {found['reference']}"):
-        shown.add_column(column, justify="left" if column == "file" else "right", overflow="fold")
+        shown.add_column(column, justify="left" if column == "file" else "right", no_wrap=column == "file")
     for name, row in found["files"].items():
         took, (faster, low, high) = row["milliseconds"], row["times_faster"]
         shown.add_row(
