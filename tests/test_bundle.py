@@ -102,8 +102,9 @@ def test_a_file_that_cannot_be_checked_is_refused(
 
 
 def test_of_a_named_file_test_says_nothing_and_val_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_files.write(Path("mine.onnx"), made_bundle.TOLD)
-    found = winner.given(Path("mine.onnx"))
+    """Nor does a namesake's measurement count."""
+    made_files.write(Path("quantized.onnx"), made_bundle.TOLD)
+    found = winner.given(Path("quantized.onnx"))
     assert found.accuracy["test"] is None
     assert (found.accuracy["val"] or {})["accuracy"] == 1.0  # labels are what the file answers
     assert winner.given(Path(SHIPPED, "teacher.onnx")).accuracy["test"] is not None

@@ -7,6 +7,10 @@ PYTHON=${PYTHON:-python3}
     echo "install.sh: Python 3.11 to 3.14 is needed, $("$PYTHON" --version) is here; name another by PYTHON=python3.12 ./install.sh" >&2
     exit 1
 }
+"$PYTHON" -c 'import sys; sys.exit(sys.maxsize < 2**32)' || {
+    echo "install.sh: this Python is of 32 bits, for which there is no ONNX Runtime: install the 64-bit system" >&2
+    exit 1
+}
 "$PYTHON" -m venv .venv || {
     echo "install.sh: Python lacks venv; on Debian and Raspberry Pi OS: sudo apt install python3-venv" >&2
     exit 1
