@@ -213,6 +213,26 @@ def test_a_full_queue_refuses_at_once_and_closing_answers_who_waits() -> None:
 
 
 @pytest.mark.usefixtures("made")
+@pytest.mark.parametrize(("milliseconds", "sizes"), [(0.0, [1, 1]), (1000.0, [2])])
+def test_an_idle_network_waits_for_more_only_where_it_is_told_to(milliseconds: float, sizes: list[int]) -> None:
+    network = Network()
+    network.may.set()
+
+    async def go() -> None:
+        settings = defaults.Settings(batch=2, wait_milliseconds=milliseconds)
+        batcher = part("batching").Batcher(network, settings, lambda _: None)
+        batcher.start()
+        first = asyncio.create_task(batcher.ask([picture(1)]))
+        await asyncio.sleep(0.05)
+        await batcher.ask([picture(2)])
+        await first
+        await batcher.close()
+
+    asyncio.run(go())
+    assert network.sizes == sizes
+
+
+@pytest.mark.usefixtures("made")
 def test_a_network_that_fails_fails_its_batch_alone() -> None:
     network = Network()
     network.may.set()
