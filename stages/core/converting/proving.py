@@ -19,7 +19,7 @@ from stages.core.running.errors import Refusal
 from stages.core.shipping import gate
 from stages.core.shipping.gate import Parity
 
-TOLD = ("runtime", "kind", "types", "operators", "transposes", "delegated")
+TOLD = ("runtime", "kind", "input", "types", "operators", "transposes", "delegated")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def card(name: str, file: Path, facts: Facts, found: Found, model: str) -> dict[
         "fit": facts.fit,
         "mean": list(facts.mean),
         "std": list(facts.std),
-        "input": "uint8 pixels NHWC",
+        "input": found["input"],
         "of": target.of,
         "model": model,
     }
