@@ -10,6 +10,7 @@ import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -217,6 +218,16 @@ def test_nothing_is_imported_but_three_packages(place: Path) -> None:
     assert "lightvision: net is a network for PyTorch, and torch is not installed here" in told.stderr
 
 
+def test_what_could_not_be_printed_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ModuleType("made")
+    vars(made)["add"] = lambda commands, name: commands.add_parser(name).set_defaults(run=lambda: print("told"))
+    monkeypatch.setitem(sys.modules, "made", made)
+    monkeypatch.setattr(command, "COMMANDS", {"made": ("a command that prints", "made")})
+    with open("/dev/full", "w") as full:  # which would fail once more when it is closed
+        monkeypatch.setattr(sys, "stdout", full)
+        assert lightvision(monkeypatch, "made") == "lightvision: No space left on device"
+
+
 def test_every_command_is_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(sys.modules)
     assert lightvision(monkeypatch, "--help") == 0
@@ -246,16 +257,14 @@ def test_three_packages_are_enough(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_and_a_full_disk_are_no_bugs(place: Path) -> None:
+def test_a_reader_that_goes_away_is_no_bug(place: Path) -> None:
     for number in range(200):
         shutil.copy("given/a.png", place / "given" / f"{number}{'x' * 200}.png")
-    asked = f"{sys.executable} -m lightvision predict made.onnx given --json 2>said"
+    asked = f"PYTHONUNBUFFERED= {sys.executable} -m lightvision predict made.onnx given --json 2>said"
     piped = f"{asked} | head -1; exit ${{PIPESTATUS[0]}}"
     gone = subprocess.run(["bash", "-c", piped], stdout=subprocess.PIPE, check=False)
     assert (gone.returncode, len(gone.stdout.splitlines())) == (141, 1)
-    full = subprocess.run(["bash", "-c", f"{asked} > /dev/full"], check=False)
-    assert full.returncode == 1
-    assert Path("said").read_text().splitlines()[-1] == "lightvision: No space left on device"
+    assert "Errno" not in Path("said").read_text()
 
 
 def path() -> dict[str, str]:
