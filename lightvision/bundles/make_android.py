@@ -15,7 +15,7 @@ from stages.core.running import files
 
 ASSETS = Path("app/src/main/assets")
 FIXTURES = Path("app/src/test/resources/pixels.txt")
-SIZES = ((13, 9), (9, 13), (40, 3), (3, 40), (24, 24), (5, 70), (70, 45))  # of pictures, odd and even, long and tall
+SIZES = ((13, 9), (9, 13), (40, 3), (3, 40), (24, 24), (5, 70), (20, 32), (20, 38))  # of pictures, odd, long and tall
 SQUARES = (8, 24, 33)
 ORIENTATION = 0x112  # the tag of EXIF
 
