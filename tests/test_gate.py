@@ -139,3 +139,12 @@ def test_levels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: W
         monkeypatch.setattr(gate.running, "weights", lambda _, codes=codes: codes)
         message = "" if count == most else rf"layer a takes {count} values, more than {bits} bits"
         _refused(message, gate.codes, "x", tmp_path, codes, {"a": bits})
+
+
+def test_no_drop_is_larger_than_all_of_it() -> None:
+    """Agresti and Min's interval would reach further."""
+    labels = np.zeros(30, int)
+    right, wrong = (np.eye(2)[np.full(30, answer)] for answer in (0, 1))
+    found = gate.compare(right, wrong, labels, 0.95)
+    assert found.drop_high == 1
+    assert gate.compare(wrong, right, labels, 0.95).drop_low == -1

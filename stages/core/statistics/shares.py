@@ -23,7 +23,7 @@ def difference_interval(lost: int, won: int, pictures: int, confidence: float) -
     centre = (won_more - lost_more) / count
     spread = math.sqrt(lost_more + won_more - (won_more - lost_more) ** 2 / count) / count
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * spread
-    return centre - reach, centre + reach
+    return max(-1.0, centre - reach), min(1.0, centre + reach)
 
 
 def mcnemar(lost: int, won: int) -> float:
