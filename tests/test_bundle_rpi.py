@@ -140,8 +140,15 @@ def test_frames_have_the_colours_that_pillow_gives_them() -> None:
 def test_who_is_slow_gets_the_newest_frame() -> None:
     """Ten frames at once, of which nine were never looked at."""
     newest: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=1)
-    for number in range(10):
-        camera._put(newest, np.array([number]))
+
+    def see() -> None:
+        for number in range(10):
+            camera._put(newest, np.array([number]))
+
+    seeing = threading.Thread(target=see, daemon=True)
+    seeing.start()
+    seeing.join(5)
+    assert not seeing.is_alive()
     last = newest.get()
     assert last is not None
     assert last[0] == 9
