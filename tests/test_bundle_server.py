@@ -157,7 +157,7 @@ class Network:
         self.may = threading.Event()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        assert self.may.wait(10)
+        assert self.may.wait(4)
         if images.max() == 255:
             raise ValueError("a bad picture")
         self.sizes.append(len(images))
@@ -200,7 +200,7 @@ def test_a_full_queue_refuses_at_once_and_closing_answers_who_waits() -> None:
         waiting += [asyncio.create_task(batcher.ask([picture(at)])) for at in range(1, 17)]
         await asyncio.sleep(0.05)
         with pytest.raises(part("problems").Problem, match="come again") as refused:
-            await batcher.ask([picture(99)])
+            await asyncio.wait_for(batcher.ask([picture(99)]), 2)
         assert refused.value.status == 503
         waiting[5].cancel()
         closing = asyncio.create_task(batcher.close())
