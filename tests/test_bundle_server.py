@@ -210,6 +210,7 @@ def test_a_full_queue_refuses_at_once_and_closing_answers_who_waits() -> None:
         assert [int(task.result()[0][0]) for task in waiting if task is not waiting[5]] == [*range(5), *range(6, 17)]
 
     asyncio.run(go())
+    assert sum(network.sizes) == 16  # who went away is not asked about
 
 
 @pytest.mark.usefixtures("made")
