@@ -217,7 +217,11 @@ def test_an_environment_is_whole_or_not_there(locked: Path, capfd: pytest.Captur
     found = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()) == folder
     assert environments.bytes_on_disk("toy") > 0
+    assert folder.stat().st_mode & 0o777 == 0o755, "others may use what one has built"
+    (folder.parent / f"{folder.name}.lock").unlink()
+    (folder.parent / f"{folder.name}.lock").mkdir()  # as where nobody may write
     assert environments.build("toy") == python
+    (folder.parent / f"{folder.name}.lock").rmdir()
     assert capfd.readouterr().out.count("its converter is built") == 1
     python.unlink()
     python.symlink_to("/gone")
@@ -232,6 +236,16 @@ def test_what_cannot_be_built_leaves_nothing(locked: Path) -> None:
         environments.build("toy")
     assert environments.python("toy") is None
     assert [path.suffix for path in environments.home().iterdir()] == [".lock"]
+
+
+def test_a_long_reason_keeps_its_end(locked: Path) -> None:
+    """uv says last that a disk is full."""
+    locked.write_text(f"there-is-no-such-package-{'x' * 900}==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    with pytest.raises(
+        Refusal, match=r"cannot be built: .* \.\.\. .*Packages were unavailable because the network was"
+    ) as told:
+        environments.build("toy")
+    assert len(str(told.value)) < 500
 
 
 def test_an_environment_that_lacks_a_package_is_told(

@@ -35,7 +35,10 @@ def python(name: str) -> Path | None:
 
 
 def build(name: str) -> Path:
-    """Elsewhere first, then put in place by one rename, which no kill can halve; one process builds, others wait."""
+    """Elsewhere first, then put in place by one rename, which no kill can halve; one process builds, others wait. What
+    is there is used as it is, also where nobody may write."""
+    if found := python(name):
+        return found
     final = folder(name)
     try:
         home().mkdir(parents=True, exist_ok=True)
@@ -63,6 +66,7 @@ def _fill(name: str, final: Path) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Refusal(f"the converter {name} cannot be built: {_reason(done.stderr)}")
+        partial.chmod(0o755)  # a temporary folder is its owner's alone
         partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -100,5 +104,8 @@ def _python(environment: Path) -> Path:
 
 
 def _reason(told: str) -> str:
-    """What a person can act on stands anywhere in it."""
-    return " ".join(told.split())[:LONGEST] or "no reason was given"
+    """What a person can act on stands at its end as often as at its beginning."""
+    words = " ".join(told.split())
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 2 :]}"
+    return words or "no reason was given"
