@@ -1,6 +1,8 @@
 """Pictures of any kind come out right or say why not, and what is stored is verified."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,50 @@ NAMES = tuple("abc")
 def test_every_mode_becomes_rgb(tmp_path: Path, picture: Image.Image, expected: tuple[int, ...]) -> None:
     picture.save(tmp_path / "picture.png")
     assert pictures.read(tmp_path / "picture.png").image.getpixel((1, 1)) == expected
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "CMYK"])
+def test_pieces_are_put_where_they_were(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 37, 4), np.uint8)
+    if mode == "I;16":
+        picture = Image.fromarray(np.ascontiguousarray(pixels[..., :2]).view(np.uint16)[..., 0])
+    else:
+        picture = Image.fromarray(pixels).convert("RGB").convert(mode)
+    if mode == "P":
+        picture.info["transparency"] = 3
+    whole = pictures.to_rgb(picture)
+    monkeypatch.setattr(pictures, "AT_ONCE", 5 * 37)
+    assert pictures.to_rgb(picture).tobytes() == whole.tobytes()
+    assert np.asarray(whole).std() > 20
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from stages.core.predicting import pictures
+def most():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+before = most()
+for path in sys.argv[1:]:
+    pictures.read(Path(path))
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells how much memory was taken")
+def test_a_picture_takes_little_more_memory_than_its_rgb(tmp_path: Path) -> None:
+    side = 2500
+    made = {
+        "grey.png": Image.new("I;16", (side, side)),
+        "numbers.tif": Image.new("I", (side, side)),
+        "clear.png": Image.new("RGBA", (side, side)),
+        "colours.bmp": Image.new("RGB", (side, side)),
+    }
+    for name, picture in made.items():
+        picture.save(tmp_path / name)
+    words = [sys.executable, "-c", PEAK, *(str(tmp_path / name) for name in made)]
+    taken = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    assert taken < 11 * side * side
 
 
 def test_a_picture_on_its_side_is_put_upright(tmp_path: Path) -> None:

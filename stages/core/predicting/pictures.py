@@ -12,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}
 MOST_PIXELS = 100_000_000  # a picture larger than this is refused rather than decoded
+AT_ONCE = 250_000  # pixels that become RGB in one piece
+ORIENTATION = 0x112  # of EXIF
 ONE_PICTURE = {"MPO"}  # a camera's JPEG with a preview behind it
 PROGRAMS = {"EPS"}  # Pillow would let Ghostscript run it
 # whatever Pillow's readers raise at damaged headers and pixels
@@ -79,7 +81,7 @@ def from_pillow(picture: Image.Image) -> Picture:
             raise Unreadable(f"it holds {frames} pictures, not one")
         if picture.mode == "F":
             raise Unreadable("floating-point pixels have no agreed white")
-        return Picture(to_rgb(ImageOps.exif_transpose(picture)), picture.mode)
+        return Picture(to_rgb(upright(picture)), picture.mode)
     except DAMAGED as error:
         raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
@@ -90,7 +92,24 @@ def from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def upright(picture: Image.Image) -> Image.Image:
+    """The same where nothing is to be turned: Pillow would copy it."""
+    picture.load()
+    return picture if picture.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(picture)
+
+
 def to_rgb(picture: Image.Image) -> Image.Image:
+    """Piece by piece, so that a large picture of an odd kind takes little more memory than its RGB."""
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return picture
+    made, rows = Image.new("RGB", picture.size), max(1, AT_ONCE // picture.width)
+    for top in range(0, picture.height, rows):
+        piece = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        made.paste(_to_rgb(piece), (0, top))
+    return made
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
     """16-bit grey is scaled, not clipped; transparency lies on white."""
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
