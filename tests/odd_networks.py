@@ -11,6 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from stages.core.converting.handing import FromPixels
 from stages.core.converting.makers.protocol import Handed
 from stages.core.networks.artifact import Card, Model
 from stages.core.quantizing import calibration
@@ -56,8 +57,7 @@ def hand_over(folder: Path) -> Handed:
     made = calibration.calibrate(network, settings, [pictures(64, seed=5)[1]], seed=0)
     integer = dataclasses.replace(card, quantization=settings, bits=made.weights, flows=made.flows)
     _write(Model(made.network, integer), handed.integers)
-    facts = {name: getattr(FACTS, name) for name in ("classes", "image_size", "fit", "mean", "std")}
-    (folder / "handed.json").write_text(json.dumps(facts))
+    _write_facts(folder)
     return handed
 
 
@@ -66,6 +66,31 @@ def _write(model: Model, to: Path) -> None:
     writing.write(model, written, OPSET, {})
     graph = running.folded(written)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8), to)
+
+
+def hand_over_program(folder: Path) -> Handed:
+    """The same in floating point, behind a batch norm, as a program for one picture; with its answers to `shown`."""
+    torch.manual_seed(1)
+    network, handed = Odd(), Handed(folder)
+    norm = nn.BatchNorm2d(7)
+    network.stem = nn.Sequential(network.stem, norm)  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+        norm.running_mean, norm.running_var = torch.linspace(-1, 1, 7), torch.linspace(0.5, 2, 7)
+        network = FromPixels(network.eval(), FACTS).eval()
+        answers = network(torch.from_numpy(shown()))
+    folder.mkdir(parents=True)
+    torch.export.save(torch.export.export(network, (torch.zeros(1, SIZE, SIZE, 3),)), handed.network)
+    np.save(folder / "calibration.npy", shown())
+    np.save(folder / "answers.npy", answers.numpy())
+    _write_facts(folder)
+    return handed
+
+
+def _write_facts(folder: Path) -> None:
+    facts = {name: getattr(FACTS, name) for name in ("classes", "image_size", "fit", "mean", "std")}
+    (folder / "handed.json").write_text(json.dumps(facts))
 
 
 def weights(path: Path) -> list[np.ndarray]:

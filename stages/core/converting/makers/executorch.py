@@ -46,6 +46,7 @@ def int8(handed: Handed, stem: Path) -> None:
     stepwise = import_module("torchao.quantization.pt2e.quantize_pt2e")
     config = quantizers.get_symmetric_quantization_config(is_per_channel=True)
     network = _rewritten(torch.export.load(handed.network).module(), BEFORE_QUANTIZING)
+    network = torch.export.export(network, _example(handed)).module()  # the quantizer asks every node for its shape
     looking = stepwise.prepare_pt2e(network, quantizers.XNNPACKQuantizer().set_global(config))
     with torch.no_grad():
         for picture in handed.calibration:
@@ -98,11 +99,10 @@ BEFORE_LOWERING: Mapping[Any, Rewrite] = {  # of what the backend takes
 def _save(network: torch.fx.GraphModule, handed: Handed, stem: Path) -> None:
     lower = _library("exir").to_edge_transform_and_lower
     partitioner = _library("backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
-    size = handed.facts["image_size"]
     facts = json.dumps(handed.facts | {"input": "float32"}, ensure_ascii=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own developers
-        program = torch.export.export(_rewritten(network, BEFORE_LOWERING), (torch.zeros(1, size, size, 3),))
+        program = torch.export.export(_rewritten(network, BEFORE_LOWERING), _example(handed))
         lowered = lower(program, partitioner=[partitioner()], constant_methods={FACTS: facts})
         stem.with_suffix(".pte").write_bytes(lowered.to_executorch().buffer)
 
@@ -181,8 +181,8 @@ def _values(graph: Graph) -> dict[int, Graph]:
 
 
 def _type(value: Graph) -> str:
-    name = value["datatype"].removeprefix("xnn_datatype_")
-    return TYPES.get(name, name)
+    name = str(value["datatype"]).removeprefix("xnn_datatype_")
+    return str(TYPES.get(name, name))
 
 
 def _products(graph: Graph) -> list[tuple[str, str]]:
@@ -197,6 +197,11 @@ def _computed(graph: Graph) -> list[str]:
     values = _values(graph)
     ports = [node["xnode_union"] for node in graph["xnodes"] if _kind_of(node) not in MOVES]
     return [_type(values[port.get("output_id", 0)]) for port in ports]
+
+
+def _example(handed: Handed) -> tuple[torch.Tensor]:
+    size = handed.facts["image_size"]
+    return (torch.zeros(1, size, size, 3),)
 
 
 def _pixels(picture: np.ndarray) -> torch.Tensor:
