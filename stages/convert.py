@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.core import batches, evaluation, hardware, loading, machine, params, tables
 from stages.core.converting import asking, proving
+from stages.core.converting.asking import Unable
 from stages.core.converting.handing import Handing, Sources
 from stages.core.converting.proving import Judging
 from stages.core.converting.table import MAKERS, TARGETS
@@ -56,6 +57,7 @@ def main(
     facts = storage.load(val).facts
     targets.mkdir()
     made: dict[str, dict[str, Any]] = {}
+    wrong: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         handing = Handing(Path(folder), Sources(pruned, shipped, calibration))
         for name in progress.track(wanted, "targets", len(wanted)):
@@ -64,9 +66,15 @@ def main(
                 file = proving.make(name, handing.with_pieces(MAKERS[target.maker].pieces), targets)
                 made[name] = proving.prove(name, file, judging, convert)
             except Refusal as refusal:
-                raise Refusal(f"{name}: {refusal}") from refusal
-            card = proving.card(name, file, facts, made[name], files.digest(networks[target.of]))
-            files.write_json(targets / f"{name}.json", card)
+                proving.discard(name, targets)
+                is_left_out = isinstance(refusal, Unable) and convert.absent == "skip"
+                (lacking if is_left_out else wrong)[name] = proving.without_folders(str(refusal))
+                progress.note(f"{name} is {'left out' if is_left_out else 'refused'}: {refusal}")
+            else:
+                card = proving.card(name, file, facts, made[name], files.digest(networks[target.of]))
+                files.write_json(targets / f"{name}.json", card)
+    if wrong:
+        raise Refusal("; ".join(f"{name}: {why}" for name, why in wrong.items()) + "; nothing is converted")
     rows = {name: made.get(name, {"made": False, "why": lacking.get(name)}) for name in convert.targets}
     found = {"machine": hardware.describe(), "pictures": len(judging.labels), "confidence": convert.confidence}
     run.metrics(metrics, found | {"targets": rows})

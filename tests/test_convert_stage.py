@@ -193,12 +193,32 @@ def test_a_file_that_is_not_as_its_name_is_refused(
         run(world, prepared, settings, tmp_path, targets=("onnx_float16",))
 
 
-def test_a_network_that_torch_export_cannot_follow_is_named(
-    world: Path, prepared: Path, settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("absent", ["skip", "fail"])
+def test_what_a_converter_cannot_make_hides_no_other_file(
+    world: Path, prepared: Path, settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     def stubborn(_self: object, images: torch.Tensor) -> torch.Tensor:
         return images if images.sum() > 0 else -images
 
     monkeypatch.setattr(handing.FromPixels, "forward", stubborn)
-    with pytest.raises(Refusal, match=r"^torch_float32: torch\.export cannot follow ResidualCNN: "):
-        run(world, prepared, settings, tmp_path, targets=("torch_float32",))
+    changes: dict[str, Any] = {"targets": ("torch_float32", "ort_float32"), "absent": absent}
+    if absent == "fail":
+        with pytest.raises(Refusal, match=r"^torch_float32: torch\.export cannot follow ResidualCNN: "):
+            run(world, prepared, settings, tmp_path, **changes)
+        return
+    run(world, prepared, settings, tmp_path, **changes)
+    rows = files.read_json(tmp_path / "convert.json")["targets"]
+    assert rows["torch_float32"] == {"made": False, "why": rows["torch_float32"]["why"]}
+    assert rows["torch_float32"]["why"].startswith("torch.export cannot follow ResidualCNN: ")
+    assert rows["ort_float32"]["made"]
+    assert {path.name for path in (tmp_path / "targets").iterdir()} == {"ort_float32.ort", "ort_float32.json"}
+
+
+def test_all_that_is_refused_is_told_at_once(
+    world: Path, prepared: Path, settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx_float16", "ort_float32"):
+        target = replace(table.TARGETS[name], rule=lambda _: "it is empty")
+        monkeypatch.setitem(table.TARGETS, name, target)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(Refusal, match=r"^onnx_float16: .*it is empty.*; ort_float32: .*it is empty.*; nothing is conv"):
+        run(world, prepared, settings, tmp_path, targets=("onnx_float16", "onnx_float32", "ort_float32"))

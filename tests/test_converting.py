@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +112,39 @@ def _refused(message: str, check: Callable[[], Any]) -> None:
             check()
     else:
         check()
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "message"),
+    [
+        ("raise ValueError('Twist')", asking.Unable, "toy cannot convert: ValueError: Twist"),
+        ("import errno; raise OSError(errno.ENOSPC, 'No space')", Refusal, r"toy cannot convert: OSError: .*No space"),
+        ("import os; print('a warning', file=sys.stderr); os.kill(os.getpid(), 9)", Refusal, "^toy .*: SIGKILL ended"),
+    ],
+)
+def test_what_ends_a_converter_is_told_from_what_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, kind: type[Refusal], message: str
+) -> None:
+    """Only the latter is of the network."""
+    code = f"""
+        import sys
+        from stages.core.converting.makers import protocol
+        def convert(*_):
+            {command}
+        protocol.main(convert={{"any": convert}}, answer=convert, describe=convert)
+    """
+    (tmp_path / "ended.py").write_text(textwrap.dedent(code))
+    monkeypatch.setitem(MAKERS, "toy", Maker("ended", (), environment=False))  # pyright: ignore[reportArgumentType]
+    path = f"{sources.ROOT}{os.pathsep}{tmp_path}"
+    monkeypatch.setattr(asking, "surroundings", lambda: os.environ | {"PYTHONPATH": path})
+    with pytest.raises(Refusal, match=message) as told:
+        asking.convert("toy", tmp_path, tmp_path / "file", "any")
+    assert type(told.value) is kind
+
+
+def test_what_is_told_of_a_file_names_no_folder_of_this_machine() -> None:
+    why = "ValueError: '/tmp/tmp1/handed/network.onnx' (/root/x/y.bin) has and/or at 1/2, in /a/b"
+    assert proving.without_folders(why) == "ValueError: 'network.onnx' (y.bin) has and/or at 1/2, in b"
 
 
 def test_a_drop_alone_stops_a_file(settings: params.Params) -> None:

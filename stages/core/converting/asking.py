@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,13 @@ from typing import Any
 import numpy as np
 
 from stages.core.converting import environments, table
+from stages.core.converting.makers import protocol
 from stages.core.running import files, sources
 from stages.core.running.errors import Refusal
+
+
+class Unable(Refusal):
+    """A converter has no form for this network; others may have one."""
 
 
 def logits(file: Path, images: np.ndarray) -> np.ndarray:
@@ -52,21 +58,32 @@ def describe(maker: str, file: Path) -> dict[str, Any]:
 
 
 def convert(maker: str, handed: Path, stem: Path, kind: str) -> None:
-    ask(maker, "convert", handed.resolve(), stem.resolve(), kind)
+    ask(maker, "convert", handed.resolve(), stem.resolve(), kind, unable=Unable)
 
 
-def ask(maker: str, verb: str, *words: str | Path) -> str:
-    """One process from start to end; what it says on standard output."""
+def ask(maker: str, verb: str, *words: str | Path, unable: type[Refusal] = Refusal) -> str:
+    """One process from start to end; what it says on standard output. `unable` is what is raised if it refuses by
+    itself; what breaks it, as a full disk does, says nothing of what it was asked."""
     python = interpreter(maker)
     command: Sequence[str] = [str(python), "-m", table.MAKERS[maker].module, verb, *map(str, words)]
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(command, capture_output=True, text=True, cwd=nowhere, env=surroundings(), check=False)
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1].strip()
-        broken = table.MAKERS[maker].environment and why.startswith("ModuleNotFoundError")
-        mend = f"; remove {environments.folder(maker)} to have its converter built anew" if broken else ""
-        raise Refusal(f"{maker} cannot {verb}: {why}{mend}")
+        raise _failure(maker, verb, done, unable)
     return done.stdout
+
+
+def _failure(maker: str, verb: str, done: subprocess.CompletedProcess[str], unable: type[Refusal]) -> Refusal:
+    """A process that was ended from outside has said nothing of it; its last line is of something else."""
+    if done.returncode < 0:
+        return Refusal(f"{maker} cannot {verb}: {signal.Signals(-done.returncode).name} ended its process")
+    said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+    why = environments.shortened(said[-1])
+    if table.MAKERS[maker].environment and why.startswith("ModuleNotFoundError"):
+        return Refusal(
+            f"{maker} cannot {verb}: {why}; remove {environments.folder(maker)} to have its converter built anew"
+        )
+    return (unable if done.returncode == protocol.REFUSED else Refusal)(f"{maker} cannot {verb}: {why}")
 
 
 def prepare(maker: str) -> None:

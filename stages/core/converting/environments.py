@@ -58,6 +58,14 @@ def bytes_on_disk(name: str) -> int:
     return sum(path.lstat().st_size for path in folder(name).rglob("*") if path.is_file())
 
 
+def shortened(told: str) -> str:
+    """What a person can act on stands at its end as often as at its beginning."""
+    words = " ".join(told.split())
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 2 :]}"
+    return words or "no reason was given"
+
+
 def _fill(name: str, final: Path) -> None:
     progress.note(f"{name}: its converter is built, once, in {final}")
     partial = Path(tempfile.mkdtemp(prefix=f"{final.name}.", suffix=".partial", dir=home()))
@@ -65,7 +73,7 @@ def _fill(name: str, final: Path) -> None:
         for command in _commands(partial, _lock(name)):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise Refusal(f"the converter {name} cannot be built: {_reason(done.stderr)}")
+                raise Refusal(f"the converter {name} cannot be built: {shortened(done.stderr)}")
         partial.chmod(0o755)  # a temporary folder is its owner's alone
         partial.rename(final)
     finally:
@@ -101,11 +109,3 @@ def names() -> list[str]:
 
 def _python(environment: Path) -> Path:
     return environment / "bin" / "python"
-
-
-def _reason(told: str) -> str:
-    """What a person can act on stands at its end as often as at its beginning."""
-    words = " ".join(told.split())
-    if len(words) > LONGEST:
-        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 2 :]}"
-    return words or "no reason was given"

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from stages.core import plain
+from stages.core.converting.asking import Unable
 from stages.core.converting.makers.protocol import Handed
 from stages.core.datasets import storage
 from stages.core.datasets.storage import Facts
 from stages.core.networks import artifact
 from stages.core.running import files
-from stages.core.running.errors import Refusal
 from stages.core.shipping import running
 
 
@@ -94,7 +94,7 @@ def _exported(folder: Path, pixels: torch.dtype, batch: int, dynamic: dict[str, 
             )
         except Exception as error:  # the exporter's errors have no base class in common but this
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise Refusal(f"torch.export cannot follow {type(network).__name__}: {reason}") from error
+            raise Unable(f"torch.export cannot follow {type(network).__name__}: {reason}") from error
 
 
 def _onnx(handed: Handed, sources: Sources) -> None:

@@ -1,6 +1,7 @@
 """A target, made and proved in processes of their own: what it holds, what it answers, how long that takes."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,17 @@ def make(name: str, handed: Handed, to: Path) -> Path:
     if not file.is_file():
         raise Refusal(f"{target.maker} wrote no {file.name}")
     return file
+
+
+def discard(name: str, to: Path) -> None:
+    """What a maker left that is no target."""
+    for path in to.glob(f"{name}.*"):
+        files.remove(path)
+
+
+def without_folders(why: str) -> str:
+    """Of this machine: what is told of a file is read on others."""
+    return re.sub(r"""(?<![^\s'"(=])/\S*/""", "", why)
 
 
 def prove(name: str, file: Path, judging: Judging, limits: params.Convert) -> dict[str, Any]:
@@ -107,7 +119,7 @@ def _compared(
         raise Refusal(
             f"it is not the network it was made from: it agrees on {found.agreement:.2%} of val (the gate: "
             f"{tolerance.min_agreement:.2%}) and loses {found.accuracy_drop:.2%} accuracy (the gate: "
-            f"{tolerance.max_accuracy_drop:.2%}); nothing is converted. Leave it out of convert.targets, or loosen "
+            f"{tolerance.max_accuracy_drop:.2%}). Leave it out of convert.targets, or loosen "
             f"convert.{target.gate}"
         )
     return found

@@ -6,7 +6,8 @@
 
 A maker has three things: a table of kinds, each with a function that writes the file (or files) of that kind at
 `stem.with_suffix(...)`; `opened`, which loads a file once, for one thread, and returns what answers one picture; and
-`describe`, which reads from the file itself what it is. What goes wrong is one line on stderr, and exit status 1.
+`describe`, which reads from the file itself what it is. What goes wrong is one line on stderr, and exit status 1; 74
+(EX_IOERR) where the machine went wrong, as with a full disk, and not what was asked.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import numpy as np
 
 WARM_UP, CALLS, SECONDS = 10, 100, 3.0  # as many calls are timed as these seconds allow, and a few at least
 FEWEST = 10
+REFUSED, BROKEN = 1, 74
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def main(convert: Mapping[str, Convert], answer: Open, describe: Describe) -> No
             print(json.dumps(vars(describe(asked.file)), allow_nan=False), file=told, flush=True)
     except Exception as error:  # noqa: BLE001 - whatever a library raises, the process that asked reads one line
         print("\n" + " ".join(f"{type(error).__name__}: {error}".split()), file=sys.stderr, flush=True)
-        _end(1)
+        _end(BROKEN if isinstance(error, OSError | MemoryError) else REFUSED)
     _end(0)
 
 
