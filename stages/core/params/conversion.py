@@ -38,7 +38,7 @@ class Tolerance(Settings):
 
 class Convert(Settings):
     """What `floating` targets and those of fewer bits, `integer`, may lose on val against their network. A target whose
-    converter is `absent`, or has no form for the network, is left out and named, or stops the stage.
+    converter is `absent` is left out and named, or stops the stage.
     """
 
     targets: Annotated[tuple[TargetName, ...], Field(strict=False), BeforeValidator(_all)]
