@@ -171,21 +171,22 @@ def _chosen(
 ) -> Advice:
     best = choosing.best(files, budget)
     taken = best or choosing.nearest(files, budget)
+    lines = choosing.judge(taken, budget)
+    missed = "; ".join(line.said for line in lines if not line.passed)
+    nearest = f"No file that runs there keeps to the budget; this one comes nearest: {missed}."
+    reason = _why(files, budget) if best else nearest
+    if left_out:
+        note = f"{note} Left out, since their sums of 16 bits may saturate there: {words.listed(list(left_out))}."
+    return Advice(kind, taken, best is not None, f"{reason} {note}", lines)
+
+
+def _why(files: Sequence[Candidate], budget: params.Budget) -> str:
     kept = sum(choosing.passes(file, budget) for file in files)
-    ranked = "smallest" if budget.accuracy is not None or budget.drop is not None else "most accurate on val"
-    if best:
-        reason = (
-            f"Of {words.plural(len(files), 'file')} that run there {kept} keep to the budget; this is the {ranked}."
-        )
-    else:
-        missed = "; ".join(line.said for line in choosing.judge(taken, budget) if not line.passed)
-        reason = f"No file that runs there keeps to the budget; this one comes nearest: {missed}."
-    unsafe = (
-        f" {words.listed(list(left_out)).capitalize()} may answer otherwise there: sums of 16 bits saturate."
-        if left_out
-        else ""
-    )
-    return Advice(kind, taken, best is not None, f"{reason} {note}{unsafe}", choosing.judge(taken, budget))
+    there = f"Of {words.plural(len(files), 'file')} that run there"
+    if kept == 1:
+        return f"{there} this is the only one that keeps to the budget."
+    enough = budget.accuracy is not None or budget.drop is not None
+    return f"{there} {kept} keep to the budget; this is the {'smallest' if enough else 'most accurate on val'}."
 
 
 def _unsafe(kind: Kind, running: Sequence[Candidate], saturates: bool) -> list[str]:
