@@ -189,6 +189,71 @@ def test_a_file_is_answered_once_it_has_arrived(made: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_no_link_ends_the_watch_and_no_folder_is_said(made: Path, tmp_path: Path) -> None:
+    """Links in a ring and into nothing lie there; then a picture comes whose name is no text; then the folder goes."""
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "ring.png").symlink_to("ring.png")
+    (place / "nowhere.png").symlink_to("not there")
+    held = made_files.picture(tmp_path / "held.png", RED).read_bytes()
+    arrived = place / os.fsdecode(b"\xff\x1b.png")
+    command = [sys.executable, str(made / "run.py"), "--watch", str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as going:
+        assert going.stdout
+        assert going.stderr
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.wait(1.0):
+                arrived.write_bytes(held)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            line = going.stdout.readline()
+        finally:
+            stop.set()
+            writer.join()
+        shutil.rmtree(place)
+        assert going.wait(10) == 1
+        assert going.stderr.read() == f"run.py: {place} cannot be looked into: No such file or directory\n"
+    assert line.isascii()
+    told = json.loads(line)
+    assert (told["picture"], told["class"]) == (f"{place}/\\xff\x1b.png", "red")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (b"no program\n", "rpicam-vid cannot be started: Exec format error"),
+        (b"#!/bin/sh\nprintf 'bad \\377\\033[31m' >&2\n", "rpicam-vid ended: bad \ufffd\\x1b[31m"),
+    ],
+)
+def test_what_a_camera_says_is_told_whatever_it_is(program: bytes, said: str, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "rpicam-vid").write_bytes(program)
+    (tmp_path / "rpicam-vid").chmod(0o755)
+    done = run(made, "run.py", "--camera", PATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"run.py: {said}\n")
+
+
+@pytest.mark.slow
+def test_what_cannot_be_measured_is_said_before(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.onnx").write_text("no network")
+    (tmp_path / "model.onnx").write_bytes((made / "model.onnx").read_bytes())
+    twice = (str(tmp_path / "model.onnx"), str(tmp_path / "." / "model.onnx"))
+    for words, said in (
+        (["--out", str(tmp_path / "none" / "a.json")], "there is no folder"),
+        ([str(tmp_path / "other.onnx")], "does not load in ONNX Runtime"),
+        (twice, "would both be called model"),
+    ):
+        done = run(made, "benchmark.py", *words)
+        assert done.returncode
+        assert "Traceback" not in done.stderr
+        assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_a_benchmark_is_what_the_report_reads(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "board.json"
     done = run(made, "benchmark.py", "--rounds", "6", "--seconds", "0.1", "--name", "board", "--out", str(out))

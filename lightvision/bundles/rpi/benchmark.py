@@ -45,6 +45,8 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.rounds < fewest_rounds(CONFIDENCE) or not 0 < asked.seconds < math.inf:
         parser.error(f"at least {fewest_rounds(CONFIDENCE)} rounds and more than 0 seconds")
+    if asked.out and not asked.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {asked.out.parent}")
     text = json.dumps(measured(asked.files, asked.name, asked.rounds, asked.seconds), indent=2, allow_nan=False)
     if asked.out:
         partial = asked.out.with_name(asked.out.name + ".partial")
@@ -56,7 +58,7 @@ def main() -> int:
 
 
 def measured(paths: Sequence[Path], name: str, rounds: int, seconds: float) -> dict[str, Any]:
-    before, files = device.state(), {called(path): path for path in paths}
+    before, files = device.state(), named(paths)
     checked = checking.check(load(OWN), HERE)
     timed = {file: {way: [] for way in WAYS} for file in files}
     draw = random.Random(0)  # noqa: S311 - an order, not a secret
@@ -79,12 +81,21 @@ def measured(paths: Sequence[Path], name: str, rounds: int, seconds: float) -> d
     }
 
 
+def named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Of each file that can be asked the name by which it is told."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        load(path)
+        if (name := called(path)) in files:
+            raise Unusable(f"{files[name]} and {path} would both be called {name}: measure them apart")
+        files[name] = path
+    return files
+
+
 def called(path: Path) -> str:
     """The bundle's own file by the name that it has in the project."""
     if path.resolve() == OWN:
         return json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))["name"]
-    if not path.is_file():
-        raise Unusable(f"{path} is no file")
     return path.stem
 
 

@@ -53,9 +53,8 @@ def frames(name: str, size: Size, fps: int, device: str) -> Iterator[np.ndarray]
     source, program = _found(name)
     if program.startswith(("rpicam", "libcamera")) and size.width % ALIGNED:
         raise Lost(f"{program} pads rows to {ALIGNED} pixels: take a --size whose width is a multiple of it")
-    with tempfile.TemporaryFile("w+") as errors:
-        command = source.command(program, size, fps, device)
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        running = _started(source.command(program, size, fps, device), errors)
         newest: queue.Queue[np.ndarray | None] = queue.Queue(maxsize=1)
         reader = threading.Thread(target=_read, args=(running.stdout, source.bytes(size), newest), daemon=True)
         reader.start()
@@ -71,6 +70,13 @@ def frames(name: str, size: Size, fps: int, device: str) -> Iterator[np.ndarray]
             while reader.is_alive():
                 with suppress(queue.Empty):
                     newest.get(timeout=0.1)
+
+
+def _started(command: list[str], errors: IO[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Lost(f"{command[0]} cannot be started: {error.strerror}") from error
 
 
 def _found(name: str) -> tuple[Source, str]:

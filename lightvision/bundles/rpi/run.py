@@ -21,6 +21,7 @@ from lightvision_runner.classifying import Asked, Classifier
 from lightvision_runner.errors import Unusable
 from lightvision_runner.model import load
 from lightvision_runner.pictures import Unreadable
+from lightvision_runner.wording import shown, text
 
 HERE = Path(__file__).resolve().parent
 Seen = tuple[Mapping[str, Any], Asked]  # what a picture is called, and where it is
@@ -38,7 +39,7 @@ def main() -> int:
     for called, picture in seen(asked):
         line = dict(called) | answer(model, picture, asked.top)
         failed += "error" in line
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(json.dumps(line), flush=True)
     return 1 if failed else 0
 
 
@@ -59,10 +60,10 @@ def arguments() -> argparse.Namespace:
     return asked
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
-    return int(text)
+def positive(given: str) -> int:
+    if not given.isdecimal() or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is no whole number above zero")
+    return int(given)
 
 
 def seen(asked: argparse.Namespace) -> Iterator[Seen]:
@@ -73,7 +74,7 @@ def seen(asked: argparse.Namespace) -> Iterator[Seen]:
                 return
     else:
         for name in watching.arrivals(asked.watch) if asked.watch else listed(asked.pictures):
-            yield {"picture": name}, name
+            yield {"picture": text(name)}, name
 
 
 def listed(names: Sequence[str]) -> list[str]:
@@ -105,7 +106,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (Unusable, camera.Lost) as problem:
-        sys.exit(f"run.py: {problem}")
+        sys.exit(f"run.py: {shown(str(problem))}")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # whoever read the lines has gone

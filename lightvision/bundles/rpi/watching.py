@@ -2,8 +2,10 @@
 
 # pyright: reportMissingImports=false
 
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lightvision_runner import finding
@@ -30,13 +32,16 @@ def arrivals(folder: Path) -> Iterator[str]:
 
 
 def look(folder: Path) -> Look:
-    """A file may go while it is looked at."""
+    """A file may go while it is looked at, and a link may lead nowhere."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise Unusable(f"{folder} cannot be looked into: {error.strerror}") from error
     found: Look = {}
-    for path in folder.iterdir():
-        try:
-            told = path.stat()
-        except FileNotFoundError:
-            continue
-        if finding.is_picture(path) and not finding.hidden(path.name) and path.is_file():
-            found[path] = (told.st_size, told.st_mtime_ns)
+    for path in paths:
+        if finding.is_picture(path) and not finding.hidden(path.name):
+            with suppress(OSError):
+                told = path.stat()
+                if stat.S_ISREG(told.st_mode):
+                    found[path] = (told.st_size, told.st_mtime_ns)
     return found
