@@ -39,12 +39,14 @@ def _converted(file: Path) -> Classifier:
 
 
 def _by_its_maker(file: Path) -> Logits:
-    def logits(images: np.ndarray) -> np.ndarray:
+    try:
         from stages.core.converting import asking
-
-        return asking.logits(file, images)
-
-    return logits
+    except ImportError as error:
+        raise Refusal(
+            f"{file} is asked by the environment that made it, and {error.name} is not installed here, by which that "
+            "is found: ask an .onnx or .ort file"
+        ) from error
+    return lambda images: asking.logits(file, images)
 
 
 def _network(folder: Path) -> Classifier:

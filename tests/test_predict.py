@@ -136,6 +136,7 @@ def test_what_cannot_be_read_is_named(made: Path, tmp_path: Path) -> None:
         ({"schema": "new"}, "its metadata lacks what LightVision writes"),
         ({"classes": None}, r"its metadata lacks what LightVision writes.*'classes'"),
         ({"classes": "[red"}, "its metadata lacks what LightVision writes"),
+        ({"classes": "[" * 100_000}, "its metadata lacks what LightVision writes"),
         ({"classes": '["a", "b"]'}, "it names 2 classes and gives 3 answers"),
         ({"classes": '["a", "b", "a"]'}, "two of its classes bear the same name"),
         ({"classes": "[1, 2, 3]"}, "its class names are no list of at least two names"),

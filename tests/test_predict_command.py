@@ -216,6 +216,12 @@ def test_nothing_is_imported_but_three_packages(place: Path) -> None:
     words[-2] = "net"
     told = subprocess.run(words, capture_output=True, text=True, cwd=place, env=os.environ | path(), check=False)
     assert "lightvision: net is a network for PyTorch, and torch is not installed here" in told.stderr
+    (place / "converted.pt2").touch()
+    (place / "converted.json").write_text('{"files": {}, "classes": ["a", "b"], "image_size": 8, "fit": "crop"}')
+    words[-2] = "converted.pt2"
+    told = subprocess.run(words, capture_output=True, text=True, cwd=place, env=os.environ | path(), check=False)
+    assert "lightvision: converted.pt2 is asked by the environment that made it" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_what_could_not_be_printed_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def read(file: Path) -> Mapping[str, Any] | None:
         told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unusable(f"{file.with_suffix('.json')} cannot be read as the card of {file.name}: {error}") from error
     return told if isinstance(told, dict) and isinstance(told.get("files"), dict) else None
 

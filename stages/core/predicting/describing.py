@@ -25,7 +25,7 @@ def of_metadata(told: Mapping[str, str]) -> Description:
     try:
         schema, size = int(told.get("schema", 1)), int(told["image_size"])
         classes, fit = json.loads(told["classes"]), told["fit"].split(",")[0]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise Unusable(f"its metadata lacks what LightVision writes into every file it exports ({error})") from error
     if schema > SCHEMA:
         raise Unusable(f"it is of schema {schema}, and this version reads {SCHEMA} and older: take a newer LightVision")
