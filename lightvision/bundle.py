@@ -30,7 +30,7 @@ def add(members: Any, action: str) -> None:
         "Write a bundle for a kind of device: the file of this workspace that keeps to the limits, or else to "
         "report.budget in params.yaml, and what runs it there. Exit status 1 where no file does."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("kind", choices=sorted(BUNDLES))
     parser.add_argument("--out", type=Path, help="a .zip, or else a folder; lightvision-KIND-NAME.zip if not given")
     parser.add_argument("--model", type=Path, metavar="FILE", help="an exported .onnx file, instead of the best one")

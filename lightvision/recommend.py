@@ -23,7 +23,7 @@ def add(members: Any, action: str) -> None:
         "for other runtimes. Without limits, those of report.budget in params.yaml. Exit status 1 where no file that "
         "runs on the kind asked for does."
     )
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument("kind", nargs="?", choices=sorted(KINDS), help="all if not given")
     parser.add_argument(
         "--run",

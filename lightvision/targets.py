@@ -15,7 +15,7 @@ OWN = sorted(name for name, maker in MAKERS.items() if maker.environment)
 
 def add(members: Any, action: str) -> None:
     text = "List every target of convert.targets: what it is made from, and the converter's environment, built or not."
-    parser: argparse.ArgumentParser = members.add_parser(action, help=text, description=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = members.add_parser(action, description=text, allow_abbrev=False)
     parser.add_argument(
         "--build", nargs="+", metavar="NAME", default=[], help=f"build these converters first: {', '.join(OWN)}"
     )
