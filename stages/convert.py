@@ -87,7 +87,8 @@ def absent(convert: params.Convert, quantized: Path) -> dict[str, str]:
     lacking: dict[str, str] = {}
     for maker in dict.fromkeys(TARGETS[name].maker for name in convert.targets):
         if not _has_converter(maker):
-            why = f"no converter: `lightvision targets --build {maker}` builds it, and needs the network"
+            built = f"`lightvision targets --build {maker}` builds it where there is a network"
+            why = f"no converter: {built}; `dvc repro -f convert` then asks it"
             lacking |= {name: why for name in convert.targets if TARGETS[name].maker == maker}
     if lacking and convert.absent == "fail":
         raise Refusal(f"{', '.join(lacking)}: {next(iter(lacking.values()))}; or set convert.absent to skip")

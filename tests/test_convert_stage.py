@@ -190,7 +190,11 @@ def test_a_file_that_is_not_as_its_name_is_refused(
     """float32, made under the name of float16."""
     monkeypatch.setitem(table.TARGETS, "onnx_float16", replace(table.TARGETS["onnx_float16"], kind="float32"))  # pyright: ignore[reportArgumentType]
     with pytest.raises(Refusal, match=r"^onnx_float16: it is not what its name says: it is float32, not float16"):
-        run(world, prepared, settings, tmp_path, targets=("onnx_float16",))
+        run(world, prepared, settings, tmp_path, targets=("onnx_float16",), absent="fail")
+    again = tmp_path / "again"
+    run(world, prepared, settings, again, targets=("onnx_float16",))
+    assert "it is float32, not float16" in files.read_json(again / "convert.json")["targets"]["onnx_float16"]["why"]
+    assert not list((again / "targets").iterdir())
 
 
 @pytest.mark.parametrize("absent", ["skip", "fail"])
@@ -221,4 +225,11 @@ def test_all_that_is_refused_is_told_at_once(
         target = replace(table.TARGETS[name], rule=lambda _: "it is empty")
         monkeypatch.setitem(table.TARGETS, name, target)  # pyright: ignore[reportArgumentType]
     with pytest.raises(Refusal, match=r"^onnx_float16: .*it is empty.*; ort_float32: .*it is empty.*; nothing is conv"):
-        run(world, prepared, settings, tmp_path, targets=("onnx_float16", "onnx_float32", "ort_float32"))
+        run(
+            world,
+            prepared,
+            settings,
+            tmp_path,
+            targets=("onnx_float16", "onnx_float32", "ort_float32"),
+            absent="fail",
+        )

@@ -12,6 +12,7 @@ import numpy as np
 from stages.core import params
 from stages.core.clocking import intervals
 from stages.core.converting import asking
+from stages.core.converting.asking import Unable
 from stages.core.converting.makers.protocol import Handed
 from stages.core.converting.table import TARGETS, Found, Target
 from stages.core.datasets.storage import Facts
@@ -103,7 +104,7 @@ def _refuse_other_content(target: Target, found: Found) -> None:
     wrong = target.rule(found)
     if wrong:
         held = ", ".join(f"{count} of {kind}" for kind, count in sorted(found["types"].items()))
-        raise Refusal(f"it is not what its name says: {wrong}; its tensors: {held}")
+        raise Unable(f"it is not what its name says: {wrong}; its tensors: {held}")
 
 
 def _compared(
