@@ -141,7 +141,7 @@ def describe(file: Path) -> Described:
 def _kind(products: list[tuple[str, str]], computed: list[str], left: Counter[str]) -> str:
     stored = {weights for weights, _ in products}
     if "int8" not in stored:
-        return " and ".join(sorted(stored))
+        return " and ".join(sorted(stored)) or "without weights"
     return "full-integer" if stored == {"int8"} == set(computed) and not left else "partly integer"
 
 

@@ -181,7 +181,7 @@ def _kind(model: Model, products: list[tuple[Tensor, Tensor]]) -> str:
     stored = {_type(weights) for weights, _ in products}
     flowing = {_type(tensor) for graph in model.subgraphs for tensor in _flowing(model, graph)}
     if stored <= {"float32", "float16"} and flowing <= FLOATS | {"int32"}:
-        return " and ".join(sorted(stored))
+        return " and ".join(sorted(stored)) or "without weights"
     if stored == {"int8"} and flowing <= FLOATS | {"int32"}:
         return "dynamic-range"
     return "full-integer" if stored == {"int8"} and flowing <= INTEGERS else "partly integer"
