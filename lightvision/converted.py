@@ -14,20 +14,13 @@ from rich.table import Table
 from stages.core import hardware
 from stages.core.clocking import timing, turns
 from stages.core.converting import asking, proving
+from stages.core.converting.table import TARGETS
 from stages.core.datasets import storage
 from stages.core.running import progress
 from stages.core.running.errors import Refusal
 from stages.core.shipping import gate
 
-MAKERS = {
-    ".onnx": "onnx_runtime",
-    ".ort": "onnx_runtime",
-    ".pt2": "torch_program",
-    ".tflite": "litert",
-    ".pte": "executorch",
-    ".xml": "openvino",
-    ".param": "ncnn",
-}
+MAKERS = {target.suffix: target.maker for target in TARGETS.values()}
 TIMED = 100  # pictures, of which calls take one after the other
 CONFIDENCE = 0.95
 
