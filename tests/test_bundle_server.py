@@ -7,8 +7,9 @@ import itertools
 import json
 import struct
 import threading
+import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,6 +148,29 @@ def test_settings_are_strict(environment: dict[str, str], said: str) -> None:
     with pytest.raises(defaults.Misconfigured, match=said):
         defaults.read(environment)
     assert defaults.read({"OTHER": "1"}) == defaults.Settings()
+
+
+@pytest.mark.usefixtures("made")
+def test_a_body_is_held_once() -> None:
+    """Each piece is made as it comes, as from a socket."""
+
+    class Request:
+        async def stream(self) -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield bytes(2**16)
+
+    async def ask() -> tuple[bytes, int]:
+        tracemalloc.start()
+        try:
+            [body] = await part("uploads")._whole(Request(), defaults.Settings())
+            return body, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    part("uploads")
+    body, most = asyncio.run(ask())
+    assert len(body) == 2**22
+    assert most < 1.5 * 2**22
 
 
 class Network:

@@ -19,7 +19,7 @@ def _told(default: Any, meaning: str, **limits: Any) -> Any:
 
 class Settings(BaseModel):
     """Memory is bounded by `requests` bodies of `upload_bytes`, and by `decode_threads` pictures of `pixels`, each of
-    some ten bytes while it is decoded.
+    up to twenty bytes while it is decoded: WebP takes most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,7 @@
 """Pictures out of a request's body, which is counted as it comes: what a client says of its length binds nobody."""
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator
 
 from fastapi import Request
@@ -35,7 +36,11 @@ async def pictures(request: Request, settings: Settings) -> list[bytes]:
 
 
 async def _whole(request: Request, settings: Settings) -> list[bytes]:
-    return [b"".join([chunk async for chunk in _counted(request, settings)])]
+    """Into one piece from the first: many small ones, of many requests, would leave holes as large as themselves."""
+    held = io.BytesIO()
+    async for chunk in _counted(request, settings):
+        held.write(chunk)
+    return [held.getvalue()]
 
 
 async def _files(request: Request, settings: Settings) -> list[bytes]:
