@@ -14,11 +14,6 @@ android {
         versionName = "1"
     }
 
-    buildFeatures {
-        viewBinding = false
-        buildConfig = false
-    }
-
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_17
         targetCompatibility = JavaVersion.VERSION_17
@@ -37,7 +32,6 @@ android {
             isEnable = true
             reset()
             include("arm64-v8a", "armeabi-v7a", "x86_64")
-            isUniversalApk = false
         }
     }
 
