@@ -113,7 +113,7 @@ def test_the_slowest_device_of_a_kind_is_held_against_the_budget(tmp_path: Path)
     measured = devices.read(tmp_path)
     fits = advised(budget(drop=0.011, milliseconds=10), measured=measured)["arm"]
     assert (taken(fits), fits.keeps) == ("quantized.onnx", True)
-    assert "measured on pi4 and pi5" in fits.reason
+    assert "Latency is of pi4 and pi5" in fits.reason
     assert not advised(budget(drop=0.011, milliseconds=8), measured=measured)["arm"].keeps
     assert "not judged" in advised(budget(drop=0.011, milliseconds=8), measured=measured)["phone"].reason
 

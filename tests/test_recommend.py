@@ -64,7 +64,7 @@ def test_a_device_that_was_measured_decides(capsys: pytest.CaptureFixture[str]) 
     told = {"device": "pi", "machine": machine, "agreement": 1.0, "files": {"quantized": times}}
     (folder / "pi.json").write_text(json.dumps(told))
     assert recommend.run("arm", "workspace", max_ms=31) == 0
-    assert "measured on pi" in capsys.readouterr().out
+    assert "Latency is of pi;" in capsys.readouterr().out
     assert recommend.run("arm", "workspace", max_ms=29) == 1
 
 

@@ -159,7 +159,7 @@ def _advise(
     if there:
         running, note = (
             _as_measured(running, there),
-            f"Latency was measured on {words.listed([one.device for one in there])}.",
+            f"Latency is of {words.listed([one.device for one in there])}; what was not timed there passes no limit of it.",
         )
     elif not here:
         budget, note = _without_time(budget)
