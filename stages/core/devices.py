@@ -157,10 +157,9 @@ def _advise(
     there = [one for one in measured if (one.system, one.products) == (kind.system, kind.products)]
     note = "Latency is of the benchmark's machine, one of this kind."
     if there:
-        running, note = (
-            _as_measured(running, there),
-            f"Latency is of {words.listed([one.device for one in there])}; what was not timed there passes no limit of it.",
-        )
+        named = words.listed([one.device for one in there])
+        running = _as_measured(running, there)
+        note = f"Latency is of {named}; what was not timed there passes no limit of it."
     elif not here:
         budget, note = _without_time(budget)
     return _chosen(kind, running, budget, note, left_out)
