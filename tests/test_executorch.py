@@ -24,6 +24,17 @@ program = Runtime.get().load_program(sys.argv[1])
 print("\\n" + program.load_method("lightvision").execute([])[0])
 """
 
+COUNT = """
+import sys
+from pathlib import Path
+import numpy as np
+from executorch.extension.pybindings import portable_lib
+from stages.core.converting.makers import executorch
+size = int(sys.argv[2])
+executorch.opened(Path(sys.argv[1]))(np.zeros((1, size, size, 3), np.uint8))
+print("\\n" + str(portable_lib._threadpool_get_thread_count()))
+"""
+
 
 class Curves(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
@@ -102,3 +113,12 @@ def test_the_file_tells_its_facts(made: dict[str, Path], handed: Handed) -> None
     command = [str(environments.python("executorch")), "-c", ASK, str(made["int8"])]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert json.loads(told.strip().splitlines()[-1]) == handed.facts | {"input": "float32"}
+
+
+@pytest.mark.slow
+def test_it_runs_on_one_thread(made: dict[str, Path], handed: Handed) -> None:
+    """ExecuTorch's pool has a thread for each core, whatever OMP_NUM_THREADS says."""
+    python, size = str(environments.python("executorch")), str(handed.facts["image_size"])
+    command = [python, "-c", COUNT, str(made["int8"]), size]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=asking.surroundings()).stdout
+    assert told.strip().splitlines()[-1] == "1"

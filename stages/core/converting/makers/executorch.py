@@ -108,6 +108,7 @@ def _save(network: torch.fx.GraphModule, handed: Handed, stem: Path) -> None:
 
 
 def opened(file: Path) -> Answer:
+    _library("extension.pybindings.portable_lib")._unsafe_reset_threadpool(1)  # it has as many as there are cores
     program = _library("runtime").Runtime.get().load_program(file)
     method = program.load_method(METHOD)
 
