@@ -17,8 +17,9 @@ from rich.console import Console
 
 from stages.core import params
 from stages.core.datacard import console, page
-from stages.core.datasets import findings, pictures, surveying
+from stages.core.datasets import findings, surveying
 from stages.core.datasets.listing import Item, Listing
+from stages.core.predicting import pictures
 from tests.conftest import draw
 
 HOSTILE = "<script>alert(1)</script>.png"

@@ -132,7 +132,7 @@ def _row(pursuit: Pursuit, entry: Entry, file: Candidate, timed: bool, chosen: b
         "bytes": words.whole(file.bytes),
         "on val": words.percent(file.accuracy),
         "drop": f"{file.drop * 100:.2f}",
-        **({"milliseconds": words.milliseconds(file.milliseconds)} if timed else {}),
+        **({"milliseconds": words.milliseconds(file.time)} if timed else {}),
         "budget": f"{'keeps' if keeps else 'misses'}{', chosen' if chosen else ''}",
         MADE_WITH: " ".join(pursuit.search.sets(entry)),
     }
