@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
+from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.core import params
@@ -155,13 +157,16 @@ def test_every_stage_opens_only_what_it_declares(project: Path, opened: Path) ->
     assert readers == {"prepare", "evaluate", "benchmark"}
 
 
-def test_the_lines_of_the_readme_classify(project: Path) -> None:
-    """The shipped file with nothing but ONNX Runtime, exactly as the README says."""
-    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
-    [code] = [block for block in blocks if "onnxruntime.InferenceSession" in block]
-    answers = json.loads(call(project, sys.executable, "-c", textwrap.dedent(code)).replace("'", '"'))
-    assert len(answers) == 4
-    assert set(answers) <= set("0123456789")
+def test_the_lines_of_the_readme_classify(project: Path, tmp_path: Path) -> None:
+    """A picture, by the command and by the three lines, exactly as the README says but for its place."""
+    Image.fromarray(np.load(project / "data/val/images.npy")[0]).save(tmp_path / "first.png")
+    readme = (ROOT / "README.md").read_text().replace("/my/new/pictures/first.jpg", f"{tmp_path}/first.png")
+    blocks = re.findall(r"(?:^    .*\n)+", readme.replace("/my/new/pictures", str(tmp_path)), re.MULTILINE)
+    [code] = [block for block in blocks if "import load" in block]
+    [line] = [block for block in blocks if block.strip().startswith("lightvision predict")]
+    answer = call(project, sys.executable, "-c", textwrap.dedent(code)).strip()
+    assert answer in set("0123456789")
+    assert call(project, *line.split()).split()[:2] == [f"{tmp_path}/first.png", answer]
 
 
 def test_a_change_runs_what_follows_and_going_back_runs_nothing(project: Path) -> None:
