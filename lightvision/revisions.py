@@ -115,8 +115,11 @@ def _run(name: str, rev: str, get: Callable[[str], str]) -> Run:
         held = content(rev, path) or b""
         if reason := _objection(row, path, stages, hashlib.md5(held, usedforsecurity=False).hexdigest()):
             lacks[stage] = reason
-        else:
+            continue
+        try:
             metrics[stage] = json.loads(held)
+        except ValueError:
+            lacks[stage] = f"{path} is no JSON: `dvc repro -f -s {stage}` with its parameters makes it anew"
     return Run(name, experiments.flat(row.params), metrics, lacks, partial(_fetch, row, stages), get)
 
 

